@@ -1,0 +1,16 @@
+//! The vocabulary and the pure rules of terse.
+//!
+//! Nothing here does I/O, reads a clock or draws a random number: time and chance come in as arguments. Modules are
+//! in reading order; [`redirect::decide`] is the heart of the product, [`code_space`] the reason why creating a link
+//! needs no coordination, and [`store`] the boundary that every database implements.
+
+pub mod code;
+pub mod code_space;
+pub mod domain;
+pub mod link;
+pub mod redirect;
+pub mod store;
+pub mod target;
+pub mod tenant;
+
+pub mod time;
