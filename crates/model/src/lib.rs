@@ -12,5 +12,5 @@ pub mod redirect;
 pub mod store;
 pub mod target;
 pub mod tenant;
-
+pub mod testsuite;
 pub mod time;

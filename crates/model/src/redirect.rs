@@ -302,7 +302,8 @@ mod tests {
     #[test]
     fn conditions_come_in_a_fixed_order() {
         let start = Timestamp::from_millis(noon().as_millis() + 1);
-        let mut settings: Vec<(fn(&mut Link), Decision<'_>)> = vec![
+        type Condition = (fn(&mut Link), Decision<'static>);
+        let conditions: [Condition; 5] = [
             (|link| link.settings.password_hash = Some("hash".to_owned()), Decision::PasswordRequired),
             (
                 |link| {
@@ -320,7 +321,7 @@ mod tests {
         ];
         // Each one wins over all before it.
         let mut record = link(|_| ());
-        for (set, expected) in settings.drain(..) {
+        for (set, expected) in conditions {
             let LinkRecord::Present(link) = &mut record else { unreachable!() };
             set(link);
             check(&record, anyone(), expected);

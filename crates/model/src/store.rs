@@ -39,20 +39,24 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 /// Links, and the ids that they are made of.
 #[async_trait]
 pub trait LinkStore: fmt::Debug + Send + Sync {
+    /// Whether the store knows from memory that nothing is under `key`. `false` says nothing.
+    fn surely_absent(&self, key: &LinkKey) -> bool;
+
     /// The record under `key`: a generated code's row, else a name's, else `None`.
     async fn link_get(&self, key: &LinkKey) -> Result<Option<LinkRecord>>;
 
     /// Applies all `writes` in their order in one durable transaction and says of each what came of it.
     ///
     /// A write that is refused changes nothing and does not stop the others. With a `receipt`, what it makes of the
-    /// outcomes is kept in the same transaction. When this returns `Ok`, everything is on disk.
+    /// outcomes is kept in the same transaction. When this returns `Ok`, everything is on disk. The whole call fails,
+    /// and nothing is written, when an id has a row already or the receipt's part has been answered.
     async fn links_write(&self, writes: Vec<LinkWrite>, receipt: Option<Receipt>)
     -> Result<Vec<LinkWritten>>;
 
     /// Links in descending order of their ids.
     async fn link_list(&self, query: &ListQuery) -> Result<ListPage>;
 
-    /// Takes one of a link's limited clicks, durably. `false` when none is left or the link has gone.
+    /// Takes one of a link's limited clicks, durably. `false` when none is left, the link has gone or has no limit.
     async fn click_take(&self, id: LinkId) -> Result<bool>;
 
     /// Shrinks up to `limit` links that expired before `before` and have no fallback; returns their keys.
@@ -132,7 +136,8 @@ pub enum LinkWrite {
 pub struct NewLink {
     /// The link, complete.
     pub link: Link,
-    /// Find-if-exists: answer with an equal link that this owner made with this flag, if there is one.
+    /// Find-if-exists: answer with an equal link that this owner made with this flag, if there is one. What nobody
+    /// owns is never shared, since whoever deletes it would take it from somebody else.
     pub reuse_equal: bool,
 }
 
@@ -207,8 +212,11 @@ pub struct AccountReceipt<T> {
     /// As in [`Receipt`].
     pub at: Timestamp,
     /// Makes the bytes to keep from what was made; `None` keeps nothing.
-    pub answer: Box<dyn Fn(&T) -> Option<Vec<u8>> + Send + Sync>,
+    pub answer: AccountAnswerRule<T>,
 }
+
+/// Makes the bytes to keep from what was made.
+pub type AccountAnswerRule<T> = Box<dyn Fn(&T) -> Option<Vec<u8>> + Send + Sync>;
 
 /// An answer that was kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -309,7 +317,7 @@ pub struct IdLease {
 }
 
 /// What a store was initialised with.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Instance {
     /// A random number, new after every restore and copy.
     pub node_id: u64,
@@ -317,6 +325,15 @@ pub struct Instance {
     pub codes: CodeSpace,
     /// Keys everything else that must be secret to this instance: cookies and hashed addresses.
     pub secret: [u8; 32],
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance")
+            .field("node_id", &self.node_id)
+            .field("codes", &self.codes)
+            .finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for LinkWrite {

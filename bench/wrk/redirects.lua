@@ -1,0 +1,31 @@
+-- Plays a list of requests, made in full before the clock starts, from its first to its last and again.
+-- Argument: the file of requests, a line each: code, tab, number of the user agent.
+
+require("report")
+
+local agents = {
+  "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Mobile/15E148 Safari/604.1",
+  "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Mobile Safari/537.36",
+  "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/28.0 Chrome/130.0.0.0 Mobile Safari/537.36",
+  "Mozilla/5.0 (Android 15; Mobile; rv:142.0) Gecko/142.0 Firefox/142.0",
+}
+
+local requests = {}
+local last = 0
+
+function init(args)
+  local tail = {}
+  for number, agent in ipairs(agents) do
+    tail[number] = " HTTP/1.1\r\nHost: " .. wrk.headers["Host"] .. "\r\nUser-Agent: " .. agent
+      .. "\r\nAccept: text/html,*/*;q=0.8\r\nAccept-Language: en-GB,en;q=0.9\r\n\r\n"
+  end
+  for line in io.lines(args[1]) do
+    local code, agent = line:match("^(%S+)\t(%d+)$")
+    requests[#requests + 1] = "GET /" .. code .. tail[tonumber(agent)]
+  end
+end
+
+function request()
+  last = last % #requests + 1
+  return requests[last]
+end

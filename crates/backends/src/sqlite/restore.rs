@@ -1,0 +1,46 @@
+//! Makes a copy of a store safe to serve from.
+//!
+//! The original went on to give out codes after the copy was made. So a copy skips far ahead before it gives out any,
+//! and takes a node id of its own.
+
+use super::{OpenError, links, schema};
+use rusqlite::Connection;
+use std::path::Path;
+
+/// How many ids a copy skips: more than any server gives out between a backup and its restore.
+const SKIPPED_IDS: u64 = 1 << 30;
+
+/// Checks that `path` is an intact store, skips ids and takes a new node id.
+pub fn make_safe(path: &Path) -> Result<(), OpenError> {
+    let io = |source| OpenError::Io { path: path.to_owned(), source };
+    if !path.is_file() {
+        return Err(OpenError::NotTerse { path: path.to_owned() });
+    }
+    let mut connection = schema::open_connection(path, 8 * 1024, false).map_err(|source| {
+        match source.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::NotADatabase) => OpenError::NotTerse { path: path.to_owned() },
+            _ => io(source),
+        }
+    })?;
+    schema::migrate(&mut connection, path, None)?;
+    check(&connection, path)?;
+    let transaction = connection.transaction().map_err(io)?;
+    let mark = links::read_mark(&transaction).map_err(io)?;
+    let damaged = |what: &str| OpenError::Damaged { path: path.to_owned(), what: what.to_owned() };
+    let next = mark.checked_add(SKIPPED_IDS).ok_or_else(|| damaged("its ids are used up"))?;
+    links::write_mark(&transaction, next).map_err(io)?;
+    schema::renew_node_id(&transaction).map_err(io)?;
+    transaction.commit().map_err(io)?;
+    // One file, so that it can be moved into place.
+    schema::checkpoint(&connection).map_err(io)
+}
+
+fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let verdict: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+    if verdict != "ok" {
+        return Err(OpenError::Damaged { path: path.to_owned(), what: verdict });
+    }
+    super::read_instance(connection, path).map(drop)
+}

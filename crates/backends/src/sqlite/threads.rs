@@ -1,0 +1,209 @@
+//! The threads that own the connections, and the queues in front of them.
+
+use super::{schema, store_error};
+use rusqlite::Connection;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, mpsc as blocking};
+use std::thread;
+use terse_model::store::{Result, StoreError};
+use tokio::sync::{mpsc, oneshot};
+
+/// Jobs that one transaction takes at most: enough to share an fsync, few enough to answer soon.
+const BATCH_LEN_MAX: usize = 1024;
+
+type ReadJob = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// Threads that read. A bounded queue in front; whoever is idle takes the next job.
+#[derive(Debug)]
+pub(super) struct Readers {
+    jobs: blocking::SyncSender<ReadJob>,
+}
+
+impl Readers {
+    pub(super) fn start(connections: Vec<Connection>, queue_len_max: usize) -> Self {
+        let (jobs, queue) = blocking::sync_channel::<ReadJob>(queue_len_max);
+        // Held only while a thread waits for a job, never while it works.
+        let queue = Arc::new(Mutex::new(queue));
+        for (number, mut connection) in connections.into_iter().enumerate() {
+            let queue = queue.clone();
+            spawn(&format!("sqlite-read-{number}"), move || {
+                loop {
+                    let job = queue.lock().expect("no code panics under this lock").recv();
+                    match job {
+                        Ok(job) => job(&mut connection),
+                        Err(blocking::RecvError) => return,
+                    }
+                }
+            });
+        }
+        Readers { jobs }
+    }
+
+    /// Runs `read` on a reader thread. Unavailable at once when too many wait.
+    pub(super) async fn run<T, F>(&self, read: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job: ReadJob = Box::new(move |connection| {
+            let result = catch_unwind(AssertUnwindSafe(|| read(connection)));
+            // Whoever asked may have gone away, which is no failure of ours.
+            let _ = reply.send(result.unwrap_or_else(|_| Err(panicked())));
+        });
+        self.jobs.try_send(job).map_err(|_| overloaded("readers"))?;
+        answer.await.unwrap_or_else(|_| Err(panicked()))
+    }
+}
+
+/// The thread that writes, in batches that share a transaction and so an fsync.
+#[derive(Debug)]
+pub(super) struct Writer {
+    jobs: mpsc::Sender<Box<dyn WriteJob>>,
+}
+
+/// One job of the writer: its statements may run twice, when a batch is undone because of another job in it.
+trait WriteJob: Send {
+    /// Runs the statements inside an open transaction.
+    fn run(&mut self, connection: &Connection) -> Result<()>;
+    /// After the commit: lets the caller know.
+    fn succeed(self: Box<Self>);
+    /// After a rollback.
+    fn fail(self: Box<Self>, error: StoreError);
+}
+
+struct Job<T, F, C> {
+    statements: F,
+    on_commit: C,
+    outcome: Option<T>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T, F, C> WriteJob for Job<T, F, C>
+where
+    T: Send,
+    F: FnMut(&Connection) -> Result<T> + Send,
+    C: FnOnce(&T) + Send,
+{
+    fn run(&mut self, connection: &Connection) -> Result<()> {
+        let statements = AssertUnwindSafe(|| (self.statements)(connection));
+        self.outcome = Some(catch_unwind(statements).unwrap_or_else(|_| Err(panicked()))?);
+        Ok(())
+    }
+
+    fn succeed(self: Box<Self>) {
+        if let Some(outcome) = self.outcome {
+            (self.on_commit)(&outcome);
+            let _ = self.reply.send(Ok(outcome));
+        }
+    }
+
+    fn fail(self: Box<Self>, error: StoreError) {
+        let _ = self.reply.send(Err(error));
+    }
+}
+
+impl Writer {
+    pub(super) fn start(mut connection: Connection, queue_len_max: usize) -> Self {
+        let (jobs, mut queue) = mpsc::channel::<Box<dyn WriteJob>>(queue_len_max);
+        spawn("sqlite-write", move || {
+            let mut batch = Vec::new();
+            while queue.blocking_recv_many(&mut batch, BATCH_LEN_MAX) > 0 {
+                write_batch(&mut connection, std::mem::take(&mut batch));
+            }
+            if let Err(error) = schema::checkpoint(&connection) {
+                tracing::debug!(%error, "No checkpoint at the end");
+            }
+        });
+        Writer { jobs }
+    }
+
+    /// Runs `statements` in a transaction that is on disk when this returns. Unavailable at once when too many wait.
+    pub(super) async fn run<T, F>(&self, statements: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> Result<T> + Send + 'static,
+    {
+        self.run_then(statements, |_| ()).await
+    }
+
+    /// The same; `on_commit` runs on the writer thread before anybody is answered, whether the caller waits or not.
+    pub(super) async fn run_then<T, F, C>(&self, statements: F, on_commit: C) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> Result<T> + Send + 'static,
+        C: FnOnce(&T) + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Job { statements, on_commit, outcome: None, reply };
+        self.jobs.try_send(Box::new(job)).map_err(|_| overloaded("writer"))?;
+        answer.await.unwrap_or_else(|_| Err(panicked()))
+    }
+}
+
+/// Commits the whole batch at once, or, when a job of it fails, each job for itself.
+fn write_batch(connection: &mut Connection, mut batch: Vec<Box<dyn WriteJob>>) {
+    match transaction(connection, &mut batch) {
+        Ok(()) => batch.into_iter().for_each(WriteJob::succeed),
+        Err(error) if batch.len() == 1 => batch.into_iter().for_each(|job| job.fail(clone_error(&error))),
+        Err(_) => {
+            for job in batch {
+                let mut alone = vec![job];
+                let result = transaction(connection, &mut alone);
+                for job in alone {
+                    match &result {
+                        Ok(()) => job.succeed(),
+                        Err(error) => job.fail(clone_error(error)),
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn transaction(connection: &mut Connection, batch: &mut [Box<dyn WriteJob>]) -> Result<()> {
+    // An earlier rollback may itself have failed, on a full disk for instance.
+    undo(connection);
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(store_error)?;
+    let result = batch
+        .iter_mut()
+        .try_for_each(|job| job.run(connection))
+        .and_then(|()| connection.execute_batch("COMMIT").map_err(store_error));
+    if result.is_err() {
+        undo(connection);
+    }
+    result
+}
+
+fn undo(connection: &Connection) {
+    if !connection.is_autocommit()
+        && let Err(error) = connection.execute_batch("ROLLBACK")
+    {
+        tracing::error!(%error, "Could not roll back");
+    }
+}
+
+/// One failure is told to every caller of the transaction.
+fn clone_error(error: &StoreError) -> StoreError {
+    let text = || -> terse_model::store::Source {
+        std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string).into()
+    };
+    match error {
+        StoreError::Unavailable(_) => StoreError::Unavailable(text()),
+        StoreError::Timeout => StoreError::Timeout,
+        StoreError::Corrupt(what) => StoreError::Corrupt(what.clone()),
+        StoreError::Internal(_) => StoreError::Internal(text()),
+    }
+}
+
+fn overloaded(who: &str) -> StoreError {
+    StoreError::Unavailable(format!("too many jobs wait for the {who} of the embedded store").into())
+}
+
+fn panicked() -> StoreError {
+    StoreError::Internal("a job of the embedded store did not finish".into())
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
+    thread::Builder::new().name(name.to_owned()).spawn(work).expect("the system starts a thread");
+}

@@ -1,0 +1,114 @@
+//! `terse export`.
+
+use super::Output;
+use super::client::Client;
+use super::links::Pages;
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
+use serde_json::Value;
+use std::fs::File;
+use std::io::{BufWriter, Write, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What links are written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A header line, then a line for each link.
+    Csv,
+    /// A JSON object on each line; keeps everything.
+    Ndjson,
+}
+
+/// Where to write links.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The file to write; - for stdout
+    #[arg(default_value = "-")]
+    file: PathBuf,
+    /// csv or ndjson [default: by the file's name, else ndjson]
+    #[arg(long)]
+    format: Option<Format>,
+}
+
+/// Columns of a CSV export; `terse import` reads them.
+const COLUMNS: [&str; 13] = [
+    "short_url",
+    "short_code",
+    "domain",
+    "long_url",
+    "created_at",
+    "expires_at",
+    "redirect_type",
+    "title",
+    "tags",
+    "notes",
+    "click_limit",
+    "starts_at",
+    "fallback_url",
+];
+
+/// Links that are fetched at once.
+const PAGE_LEN: usize = 1000;
+
+impl Export {
+    /// Writes all links, newest first.
+    pub async fn run(self, client: &mut Client, _: &Output) -> Result<ExitCode> {
+        let by_name =
+            if self.file.extension().is_some_and(|end| end == "csv") { Format::Csv } else { Format::Ndjson };
+        let format = self.format.unwrap_or(by_name);
+        let to_stdout = self.file.as_os_str() == "-";
+        let sink: Box<dyn Write> = if to_stdout {
+            Box::new(stdout().lock())
+        } else {
+            Box::new(File::create(&self.file).with_context(|| format!("cannot write {:?}", self.file))?)
+        };
+        let mut sink = BufWriter::new(sink);
+        if format == Format::Csv {
+            csv_line(&mut sink, COLUMNS.iter().map(|name| (*name).to_owned()))?;
+        }
+        let progress = if to_stdout { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+        let mut pages = Pages::new(&[]);
+        let mut written = 0;
+        while let Some(page) = pages.next(client, PAGE_LEN).await? {
+            for link in &page {
+                match format {
+                    Format::Ndjson => writeln!(sink, "{link}")?,
+                    Format::Csv => csv_line(&mut sink, COLUMNS.iter().map(|name| cell(name, &link[*name])))?,
+                }
+            }
+            written += page.len();
+            progress.set_message(format!("{written} links"));
+            progress.tick();
+        }
+        sink.flush().context("cannot write the links")?;
+        progress.finish_and_clear();
+        if !to_stdout {
+            eprintln!("Wrote {written} links to {}", self.file.display());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn csv_line(sink: &mut impl Write, cells: impl Iterator<Item = String>) -> Result<()> {
+    let mut writer = csv::WriterBuilder::new().from_writer(sink);
+    writer.write_record(cells.collect::<Vec<_>>())?;
+    writer.flush().context("cannot write the links")
+}
+
+/// A value as a cell. What a spreadsheet would run as a formula gets an apostrophe, which `terse import` takes away.
+fn cell(name: &str, value: &Value) -> String {
+    let text = match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+        value => value.to_string(),
+    };
+    let is_free_text = ["title", "tags", "notes"].contains(&name);
+    if is_free_text && text.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']) {
+        format!("'{text}")
+    } else {
+        text
+    }
+}

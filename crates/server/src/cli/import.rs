@@ -1,0 +1,271 @@
+//! `terse import`.
+
+use super::Output;
+use super::client::{Client, read_json};
+use super::export::Format;
+use anyhow::{Context, Result, bail};
+use axum::body::Body;
+use clap::Args;
+use http::header::CONTENT_TYPE;
+use http::{Method, Request};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value, json};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, stdin};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What to import.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// A CSV file with a header line, or NDJSON; - for stdin
+    file: PathBuf,
+    /// csv or ndjson [default: by the file's name, else by its first character]
+    #[arg(long)]
+    format: Option<Format>,
+    /// The domain of links that name none
+    #[arg(long)]
+    domain: Option<String>,
+}
+
+type Input = BufReader<Box<dyn Read>>;
+
+/// Rows in one call.
+const BATCH_LEN: usize = 5_000;
+/// Refusals that the report tells one by one.
+const REFUSALS_SHOWN_MAX: usize = 100;
+
+/// Fields of a link that can be imported.
+const FIELDS: [&str; 14] = [
+    "long_url",
+    "custom_alias",
+    "domain",
+    "expires_at",
+    "expires_in",
+    "redirect_type",
+    "title",
+    "tags",
+    "notes",
+    "password",
+    "click_limit",
+    "starts_at",
+    "fallback_url",
+    "forward_query",
+];
+/// What others call them.
+const SYNONYMS: [(&str, &str); 14] = [
+    ("url", "long_url"),
+    ("original_url", "long_url"),
+    ("target", "long_url"),
+    ("target_url", "long_url"),
+    ("destination", "long_url"),
+    ("longurl", "long_url"),
+    ("alias", "custom_alias"),
+    ("short_code", "custom_alias"),
+    ("code", "custom_alias"),
+    ("slug", "custom_alias"),
+    ("keyword", "custom_alias"),
+    ("expiry", "expires_at"),
+    ("description", "notes"),
+    ("tag", "tags"),
+];
+
+/// What came of all rows.
+#[derive(Debug, Default)]
+struct Report {
+    rows: usize,
+    created: usize,
+    existing: usize,
+    refused: usize,
+    refusals: Vec<(usize, String)>,
+}
+
+impl Report {
+    fn refuse(&mut self, row: usize, reason: String) {
+        self.refused += 1;
+        if self.refusals.len() < REFUSALS_SHOWN_MAX {
+            self.refusals.push((row, reason));
+        }
+    }
+}
+
+impl Import {
+    /// Imports, and ends with a report. Exits with 1 when a row was refused.
+    pub async fn run(self, client: &mut Client, out: &Output) -> Result<ExitCode> {
+        let (mut input, length) = self.open()?;
+        let progress = progress_bar(length);
+        let first = input.fill_buf()?.iter().copied().find(|byte| !byte.is_ascii_whitespace());
+        let by_name = match self.file.extension().and_then(|end| end.to_str()) {
+            Some("csv") => Some(Format::Csv),
+            Some("ndjson" | "jsonl") => Some(Format::Ndjson),
+            _ => None,
+        };
+        let by_content = if first == Some(b'{') { Format::Ndjson } else { Format::Csv };
+        let rows: Box<dyn Iterator<Item = Result<Map<String, Value>>>> =
+            match self.format.or(by_name).unwrap_or(by_content) {
+                Format::Ndjson => Box::new(ndjson_rows(progress.wrap_read(input))),
+                Format::Csv => Box::new(csv_rows(progress.wrap_read(input))?),
+            };
+        let mut report = Report::default();
+        let mut batch = Vec::with_capacity(BATCH_LEN);
+        for row in rows {
+            report.rows += 1;
+            match row.and_then(|row| self.translate(row)) {
+                Ok(row) => batch.push((report.rows, row)),
+                Err(error) => report.refuse(report.rows, format!("{error:#}")),
+            }
+            if batch.len() == BATCH_LEN {
+                send(client, std::mem::take(&mut batch), &mut report).await?;
+                progress.set_message(format!("{} rows", report.rows));
+            }
+        }
+        send(client, batch, &mut report).await?;
+        progress.finish_and_clear();
+        print_report(out, &report)?;
+        Ok(if report.refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// The rows, and how many bytes they are if that is known.
+    fn open(&self) -> Result<(Input, Option<u64>)> {
+        if self.file.as_os_str() == "-" {
+            return Ok((BufReader::new(Box::new(stdin())), None));
+        }
+        let file = File::open(&self.file).with_context(|| format!("cannot read {:?}", self.file))?;
+        let length = file.metadata().ok().map(|metadata| metadata.len());
+        Ok((BufReader::new(Box::new(file)), length))
+    }
+
+    /// A row as a request to create a link. A row without a code takes an equal link that an earlier run made.
+    fn translate(&self, row: Map<String, Value>) -> Result<Map<String, Value>> {
+        let mut request = Map::new();
+        for (name, value) in row {
+            let lower = name.trim().to_ascii_lowercase();
+            let name = SYNONYMS
+                .iter()
+                .find(|(synonym, _)| *synonym == lower)
+                .map_or(lower.as_str(), |(_, name)| name);
+            // Columns of other programs, and of our own export, that no link can be created with.
+            if !FIELDS.contains(&name) || value.is_null() {
+                continue;
+            }
+            if request.insert(name.to_owned(), value).is_some() {
+                bail!("two columns mean {name}");
+            }
+        }
+        if !request.contains_key("long_url") {
+            bail!("there is no long_url");
+        }
+        if let (Some(domain), false) = (&self.domain, request.contains_key("domain")) {
+            request.insert("domain".to_owned(), json!(domain));
+        }
+        if !request.contains_key("custom_alias") {
+            request.insert("find_if_exists".to_owned(), json!(true));
+        }
+        Ok(request)
+    }
+}
+
+fn progress_bar(length: Option<u64>) -> ProgressBar {
+    let style = "{bar:30} {bytes}/{total_bytes} {msg} {elapsed}, {eta} left";
+    match (length, ProgressStyle::with_template(style)) {
+        (Some(length), Ok(style)) => ProgressBar::new(length).with_style(style),
+        _ => ProgressBar::new_spinner(),
+    }
+}
+
+fn ndjson_rows(input: impl Read) -> impl Iterator<Item = Result<Map<String, Value>>> {
+    let lines = BufReader::new(input).split(b'\n');
+    let lines = lines.filter(|line| !line.as_ref().is_ok_and(|line| line.trim_ascii().is_empty()));
+    lines.map(|line| serde_json::from_slice(&line?).context("not a JSON object"))
+}
+
+fn csv_rows(input: impl Read) -> Result<impl Iterator<Item = Result<Map<String, Value>>>> {
+    let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::Headers).from_reader(input);
+    let headers = reader.headers().context("the file has no readable header line")?.clone();
+    let names: Vec<String> =
+        headers.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect();
+    Ok(reader.into_records().map(move |record| {
+        let record = record.context("not a CSV line")?;
+        let cells = names.iter().zip(record.iter()).filter(|(_, cell)| !cell.is_empty());
+        Ok(cells.map(|(name, cell)| (name.clone(), cell_value(name, cell))).collect())
+    }))
+}
+
+fn cell_value(name: &str, cell: &str) -> Value {
+    let cell = match cell.strip_prefix('\'') {
+        Some(rest) if rest.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']) => rest,
+        _ => cell,
+    };
+    match name.to_ascii_lowercase().as_str() {
+        "tags" | "tag" => cell.split([',', ';', '|']).map(str::trim).filter(|tag| !tag.is_empty()).collect(),
+        "click_limit" | "expires_in" => cell.parse::<i64>().map_or_else(|_| json!(cell), Value::from),
+        "forward_query" => json!(["true", "1", "yes"].contains(&cell.to_ascii_lowercase().as_str())),
+        _ => json!(cell),
+    }
+}
+
+async fn send(
+    client: &mut Client,
+    batch: Vec<(usize, Map<String, Value>)>,
+    report: &mut Report,
+) -> Result<()> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    let mut body = String::new();
+    for (_, row) in &batch {
+        body.push_str(&serde_json::to_string(row)?);
+        body.push('\n');
+    }
+    let request = Request::post("/api/v1/urls/bulk").header(CONTENT_TYPE, "application/x-ndjson");
+    let answer = read_json(client.call(request, Body::from(body)).await?).await?;
+    let results = answer["results"].as_array().map_or(&[][..], Vec::as_slice);
+    for ((number, row), result) in batch.iter().zip(results) {
+        match result["status"].as_u64() {
+            Some(201) => report.created += 1,
+            Some(200) => report.existing += 1,
+            Some(409) if is_there(client, row).await? => report.existing += 1,
+            _ => report
+                .refuse(*number, result["error"]["detail"].as_str().unwrap_or("no reason given").to_owned()),
+        }
+    }
+    Ok(())
+}
+
+/// Whether the code of a row already leads where the row says.
+async fn is_there(client: &mut Client, row: &Map<String, Value>) -> Result<bool> {
+    let text = |name: &str| row.get(name).and_then(Value::as_str);
+    let (Some(code), Some(url)) = (text("custom_alias"), text("long_url")) else { return Ok(false) };
+    let domain = text("domain").map(|domain| format!("?domain={domain}")).unwrap_or_default();
+    let Ok(link) = client.json(Method::GET, &format!("/api/v1/urls/{code}{domain}"), None).await else {
+        return Ok(false);
+    };
+    let wanted = terse_model::target::TargetUrl::parse(url).map(|url| url.to_string());
+    Ok(wanted.is_ok_and(|wanted| link["long_url"] == json!(wanted)))
+}
+
+fn print_report(out: &Output, report: &Report) -> Result<()> {
+    let refusals: Vec<Value> =
+        report.refusals.iter().map(|(row, reason)| json!({"row": row, "reason": reason})).collect();
+    let value = json!({
+        "rows": report.rows,
+        "created": report.created,
+        "existing": report.existing,
+        "refused": report.refused,
+        "refusals": refusals,
+    });
+    out.print(&value, |_| {
+        let mut text = format!(
+            "{} rows: {} created, {} existing, {} refused",
+            report.rows, report.created, report.existing, report.refused
+        );
+        for (row, reason) in &report.refusals {
+            text.push_str(&format!("\n  row {row}: {reason}"));
+        }
+        if report.refused > report.refusals.len() {
+            text.push_str(&format!("\n  and {} more", report.refused - report.refusals.len()));
+        }
+        text
+    })?;
+    Ok(())
+}

@@ -1,0 +1,444 @@
+//! The connection loop on hyper: each worker thread has a runtime and a listener of its own, and answers short codes
+//! without leaving its thread.
+
+use super::client::{Client, Peer};
+use super::error::{ApiError, REQUEST_ID, add_page_headers, wants_page};
+use super::pages::{self, NeutralPage};
+use super::router::{is_own_segment, router};
+use super::tls::Tls;
+use super::unlock;
+use crate::app::App;
+use crate::redirect::{Answer, Headers, Lookup, Refusal, Request, RequestHeader, Reveal};
+use axum::body::Body;
+use axum::response::IntoResponse;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, COOKIE, HOST, LOCATION, REFERRER_POLICY};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use terse_model::redirect::CachePolicy;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::watch;
+use tower::ServiceExt;
+use tracing::Instrument;
+
+const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
+/// Longest head of a request, in bytes.
+const HEAD_LEN_MAX: usize = 32 << 10;
+/// Headers of a request.
+const HEADERS_LEN_MAX: usize = 64;
+/// A peer that takes nothing of what was sent to it is given up after this time.
+const UNSENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// After a failure to accept, as when descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What all connections of a process share.
+#[derive(Debug)]
+pub struct Server {
+    app: Arc<App>,
+    tls: Option<Arc<Tls>>,
+    connections: AtomicUsize,
+    /// Makes request ids: chance in the upper half, a counter in the lower.
+    request_prefix: u32,
+    requests: AtomicU64,
+}
+
+/// Binds a listener for each worker. Without SO_REUSEPORT first, so that a port in use is an error.
+pub fn bind(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
+    if address.port() != 0 {
+        socket(address, false)?;
+    }
+    let first = socket(address, true)?;
+    let address = first.local_addr()?;
+    let more = (1..workers).map(|_| socket(address, true)).collect::<io::Result<Vec<_>>>()?;
+    Ok((address, std::iter::once(first).chain(more).collect()))
+}
+
+fn socket(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM,
+        Some(socket2::Protocol::TCP),
+    )?;
+    // So that a restart doesn't wait for connections in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.bind(&address.into())?;
+    socket.set_nonblocking(true)?;
+    socket.listen(4096)?;
+    Ok(socket.into())
+}
+
+impl Server {
+    /// A server of `app`.
+    pub fn new(app: Arc<App>, tls: Option<Arc<Tls>>) -> Self {
+        let mut prefix = [0; 4];
+        getrandom::fill(&mut prefix).expect("the system has random numbers");
+        Server {
+            app,
+            tls,
+            connections: AtomicUsize::new(0),
+            request_prefix: u32::from_be_bytes(prefix),
+            requests: AtomicU64::new(0),
+        }
+    }
+
+    /// Accepts connections until `stop` turns true, then lets those that are open finish their requests.
+    pub async fn serve_tcp(self: Arc<Self>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+        let router = router(self.app.clone());
+        let (done, mut all_done) = tokio::sync::mpsc::channel::<Infallible>(1);
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "Could not accept a connection: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Some(slot) = Slot::take(&self) else {
+                self.app.metrics.connections_refused.inc();
+                continue;
+            };
+            let service = Service { server: self.clone(), router: router.clone(), peer: Peer::Tcp(peer) };
+            let (stop, done) = (stop.clone(), done.clone());
+            tokio::spawn(async move {
+                serve_stream(service, stream, stop).await;
+                drop((slot, done));
+            });
+        }
+        drop((listener, done));
+        // Ends when the last connection has dropped its sender.
+        let _ = all_done.recv().await;
+    }
+
+    /// The same for the command line's socket.
+    pub async fn serve_unix(self: Arc<Self>, listener: UnixListener, mut stop: watch::Receiver<bool>) {
+        let router = router(self.app.clone());
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let service = Service { server: self.clone(), router: router.clone(), peer: Peer::Local };
+                    tokio::spawn(serve_http1(service, TokioIo::new(stream), stop.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "Could not accept a local connection: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn next_request_id(&self) -> String {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let mut id = String::with_capacity(18);
+        let _ = write!(id, "{:08x}{number:08x}", self.request_prefix);
+        id
+    }
+}
+
+/// One of the connections that may be open at once.
+struct Slot(Arc<Server>);
+
+impl Slot {
+    fn take(server: &Arc<Server>) -> Option<Self> {
+        let open = server.connections.fetch_add(1, Ordering::Relaxed);
+        server.app.metrics.connections.inc();
+        let slot = Slot(server.clone());
+        (open < server.app.config.http.connections_max).then_some(slot)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.app.metrics.connections.dec();
+    }
+}
+
+async fn serve_stream(service: Service, stream: TcpStream, stop: watch::Receiver<bool>) {
+    let socket = socket2::SockRef::from(&stream);
+    let _ = socket.set_tcp_nodelay(true);
+    // The kernel cuts peers that don't read, whatever the loop above it does.
+    let _ = socket.set_tcp_user_timeout(Some(UNSENT_TIMEOUT));
+    let Some(tls) = service.server.tls.clone() else {
+        return serve_http1(service, TokioIo::new(stream), stop).await;
+    };
+    let timeout = service.server.app.config.http.head_timeout;
+    let Ok(Ok(stream)) = tokio::time::timeout(timeout, tls.acceptor().accept(stream)).await else { return };
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        serve_http2(service, TokioIo::new(stream), stop).await;
+    } else {
+        serve_http1(service, TokioIo::new(stream), stop).await;
+    }
+}
+
+async fn serve_http1<S>(service: Service, stream: TokioIo<S>, mut stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let head_timeout = service.server.app.config.http.head_timeout;
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_timeout)
+        .max_buf_size(HEAD_LEN_MAX)
+        .max_headers(HEADERS_LEN_MAX)
+        .pipeline_flush(true)
+        .serve_connection(stream, service_fn(move |request| service.call(request)));
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        // A connection that breaks is its client's affair.
+        _ = connection.as_mut() => return,
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
+}
+
+async fn serve_http2<S>(service: Service, stream: TokioIo<S>, mut stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let idle = service.server.app.config.http.head_timeout;
+    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(idle)
+        .keep_alive_timeout(idle)
+        .max_header_list_size(HEAD_LEN_MAX as u32)
+        .max_concurrent_streams(256)
+        .serve_connection(stream, service_fn(move |request| service.call(request)));
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
+}
+
+type HttpRequest = http::Request<Incoming>;
+type Answered = Result<Response<Body>, Infallible>;
+
+/// What answers the requests of one connection.
+#[derive(Clone)]
+struct Service {
+    server: Arc<Server>,
+    router: axum::Router,
+    peer: Peer,
+}
+
+/// An answer that is there, or one that has to be waited for.
+enum Answering {
+    Ready(Option<Response<Body>>),
+    Waiting(Pin<Box<dyn Future<Output = Answered> + Send>>),
+}
+
+impl Future for Answering {
+    type Output = Answered;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Answered> {
+        match &mut *self {
+            Answering::Ready(response) => {
+                std::task::Poll::Ready(Ok(response.take().expect("a future is not polled after its end")))
+            }
+            Answering::Waiting(future) => future.as_mut().poll(context),
+        }
+    }
+}
+
+impl Service {
+    fn call(&self, request: HttpRequest) -> Answering {
+        let app = &self.server.app;
+        let client = Client::of(self.peer, request.headers(), &app.config.trusted_proxies);
+        let id = request_id(&self.server, &client, request.headers());
+        if matches!(*request.method(), Method::GET | Method::HEAD)
+            && let Some(code) = Request::code_in(request.uri().path())
+            && !is_own_segment(code)
+        {
+            return self.follow(&request, code, &client, id);
+        }
+        app.metrics.api_requests.inc();
+        let (router, peer, app) = (self.router.clone(), self.peer, app.clone());
+        Answering::Waiting(Box::pin(route(router, peer, app, request, id)))
+    }
+
+    fn follow(&self, request: &HttpRequest, code: &str, client: &Client, id: String) -> Answering {
+        let headers = request.headers();
+        let asked = Request {
+            is_head: request.method() == Method::HEAD,
+            host: host_of(request),
+            code,
+            query: request.uri().query(),
+            limited_address: client.limited_address(),
+            headers: &HyperHeaders(headers),
+        };
+        match self.server.app.redirect.lookup(&asked) {
+            Lookup::Ready(Answer::Reveal(reveal)) => Answering::Ready(Some(redirect(reveal, &id))),
+            Lookup::Ready(answer) => {
+                let response =
+                    REQUEST_ID.sync_scope(id.clone(), || render(&self.server.app, answer, headers));
+                Answering::Ready(Some(with_request_id(response, &id)))
+            }
+            Lookup::Miss(miss) => {
+                let (app, headers) = (self.server.app.clone(), headers.clone());
+                let span = tracing::debug_span!("redirect", request_id = %id);
+                let waiting = async move {
+                    let answer = miss.wait().await;
+                    let response = REQUEST_ID.sync_scope(id.clone(), || match answer {
+                        Answer::Reveal(reveal) => redirect(reveal, &id),
+                        answer => with_request_id(render(&app, answer, &headers), &id),
+                    });
+                    Ok(response)
+                };
+                Answering::Waiting(Box::pin(waiting.instrument(span)))
+            }
+        }
+    }
+}
+
+/// The API and the pages.
+async fn route(
+    router: axum::Router,
+    peer: Peer,
+    app: Arc<App>,
+    request: HttpRequest,
+    id: String,
+) -> Answered {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let is_long = path == "/api/v1/urls/bulk" || path.starts_with("/-/local/");
+    let headers = request.headers().clone();
+    let mut request = request.map(Body::new);
+    request.extensions_mut().insert(peer);
+    let span = tracing::info_span!("request", request_id = %id);
+    let answering = async {
+        let http = &app.config.http;
+        let patience =
+            if is_long { http.answer_timeout * 20 } else { http.body_timeout + http.answer_timeout };
+        let answer = tokio::time::timeout(patience, router.oneshot(request)).await;
+        let response = match answer {
+            Ok(Ok(response)) => response,
+            Ok(Err(never)) => match never {},
+            Err(_) => {
+                let text = "the answer took too long; what was asked may still be done";
+                ApiError::new(super::error::ErrorCode::Unavailable, text).respond(&headers)
+            }
+        };
+        tracing::debug!(status = response.status().as_u16(), "{method} {path}");
+        response
+    };
+    let mut response = REQUEST_ID.scope(id.clone(), answering.instrument(span)).await;
+    if !response.headers().contains_key(CACHE_CONTROL) {
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    Ok(with_request_id(response, &id))
+}
+
+/// The id that a trusted proxy gave, else a new one.
+fn request_id(server: &Server, client: &Client, headers: &HeaderMap) -> String {
+    if client.via_trusted_proxy
+        && let Some(given) = headers.get(REQUEST_ID_HEADER).and_then(|id| id.to_str().ok())
+        && (1..=64).contains(&given.len())
+        && given.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+    {
+        return given.to_owned();
+    }
+    server.next_request_id()
+}
+
+/// Of an absolute-form target, or of HTTP/2, the authority; else the Host header.
+fn host_of(request: &HttpRequest) -> Option<&str> {
+    match request.uri().authority() {
+        Some(authority) => Some(authority.as_str().rsplit('@').next().unwrap_or_default()),
+        None => request.headers().get(HOST).and_then(|host| host.to_str().ok()),
+    }
+}
+
+/// Headers as hyper holds them.
+#[derive(Debug)]
+struct HyperHeaders<'a>(&'a HeaderMap);
+
+impl Headers for HyperHeaders<'_> {
+    fn get(&self, name: RequestHeader) -> Option<&[u8]> {
+        let value = match name {
+            RequestHeader::Cookie => self.0.get(COOKIE),
+            RequestHeader::Purpose => {
+                self.0.get("sec-purpose").or_else(|| self.0.get("purpose")).or_else(|| self.0.get("x-moz"))
+            }
+        };
+        value.map(HeaderValue::as_bytes)
+    }
+}
+
+/// A redirect as hyper writes it: no body, four headers.
+fn redirect(reveal: Reveal, id: &str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::from_u16(reveal.redirect_type.status()).unwrap_or(StatusCode::FOUND);
+    let headers = response.headers_mut();
+    headers.reserve(4);
+    // A target is visible ASCII by its type; should a store be damaged, it is checked here once more.
+    match HeaderValue::from_maybe_shared(reveal.location) {
+        Ok(location) => headers.insert(LOCATION, location),
+        Err(_) => return with_request_id(ApiError::of_refusal(Refusal::Unavailable).into_response(), id),
+    };
+    headers.insert(CACHE_CONTROL, cache_control(reveal.cache));
+    if reveal.is_secret {
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    }
+    with_request_id(response, id)
+}
+
+fn cache_control(policy: CachePolicy) -> HeaderValue {
+    match policy {
+        CachePolicy::NoStore => HeaderValue::from_static("no-store"),
+        CachePolicy::PrivateNoStore => HeaderValue::from_static("private, no-store"),
+        CachePolicy::PrivateMaxAge(seconds) => HeaderValue::from_str(&format!("private, max-age={seconds}"))
+            .expect("ASCII without control characters"),
+    }
+}
+
+/// An answer that is no redirect.
+fn render(app: &App, answer: Answer, headers: &HeaderMap) -> Response<Body> {
+    match answer {
+        Answer::Reveal(reveal) => redirect(reveal, ""),
+        Answer::Refuse(refusal) => ApiError::of_refusal(refusal).respond(headers),
+        Answer::AskPassword(code) if wants_page(headers) => unlock::ask(code.as_str(), None),
+        Answer::AskPassword(_) => {
+            let text = "this link asks for a password; POST it as the form field or JSON field `password`";
+            ApiError::new(super::error::ErrorCode::PasswordRequired, text).into_response()
+        }
+        Answer::Neutral => {
+            let host = app.domains.base_url().host.to_string();
+            let mut response = Response::new(Body::from(pages::neutral(&NeutralPage { host: &host })));
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            add_page_headers(headers);
+            response
+        }
+    }
+}
+
+fn with_request_id(mut response: Response<Body>, id: &str) -> Response<Body> {
+    if let Ok(id) = HeaderValue::from_str(id) {
+        response.headers_mut().insert(REQUEST_ID_HEADER, id);
+    }
+    response
+}

@@ -1,0 +1,343 @@
+//! Requests for short links become answers, without any HTTP library's types: each connection loop brings its own.
+
+use super::cache::{Known, Plain};
+use super::resolver::{Resolver, Unresolved};
+use crate::clock::Clock;
+use crate::domains::Domains;
+use crate::limit::{Limiter, Rate, Verdict, counted_address};
+use crate::metrics::Metrics;
+use bytes::Bytes;
+use std::net::IpAddr;
+use std::sync::Arc;
+use terse_model::code::ShortCode;
+use terse_model::link::{LinkKey, LinkRecord, RedirectType, Removal};
+use terse_model::redirect::{CachePolicy, Decision, Redirect, Visitor, decide, max_age};
+use terse_model::store::LinkStore;
+use terse_model::time::Timestamp;
+
+/// A request for a short link.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// HEAD rather than GET.
+    pub is_head: bool,
+    /// The host that was asked, with its port if it was given.
+    pub host: Option<&'a str>,
+    /// The path's only segment, as it was sent: see [`Request::code_in`].
+    pub code: &'a str,
+    /// What follows `?`.
+    pub query: Option<&'a str>,
+    /// Who asks, when that is worth limiting.
+    pub limited_address: Option<IpAddr>,
+    /// The other headers, which few links need.
+    pub headers: &'a dyn Headers,
+}
+
+/// Reads single headers of a request.
+pub trait Headers: std::fmt::Debug + Sync {
+    /// The header's value, if it is there.
+    fn get(&self, name: RequestHeader) -> Option<&[u8]>;
+}
+
+/// Headers that the redirect path may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestHeader {
+    /// `Cookie`.
+    Cookie,
+    /// `Sec-Purpose`, `Purpose` or `X-Moz`: why something is fetched.
+    Purpose,
+}
+
+/// What becomes of a request, at once.
+#[derive(Debug)]
+pub enum Lookup {
+    /// This is the answer.
+    Ready(Answer),
+    /// The answer needs something that has to be waited for.
+    Miss(Miss),
+}
+
+/// The answer to a request for a short link.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Send the visitor on.
+    Reveal(Reveal),
+    /// The link can be followed, but not by this request, which learns nothing.
+    Neutral,
+    /// Ask for the password of the link under this code.
+    AskPassword(ShortCode),
+    /// Don't.
+    Refuse(Refusal),
+}
+
+/// A redirect.
+#[derive(Clone, Debug)]
+pub struct Reveal {
+    /// Where to, in bytes that are safe in a header.
+    pub location: Bytes,
+    /// The status.
+    pub redirect_type: RedirectType,
+    /// How long the answer may be kept.
+    pub cache: CachePolicy,
+    /// The target's server must not learn where the visitor comes from.
+    pub is_secret: bool,
+}
+
+/// Why there is no redirect.
+#[derive(Clone, Copy, Debug)]
+pub enum Refusal {
+    /// Nobody made such a link, or it can't be one.
+    NotFound,
+    /// It begins later.
+    NotStarted {
+        /// Seconds until it does.
+        wait_seconds: u64,
+    },
+    /// It is gone.
+    Gone(Removal),
+    /// It is paused.
+    Disabled,
+    /// Its clicks are used.
+    ClickLimitReached,
+    /// The caller asks too often.
+    RateLimited(Verdict),
+    /// We can't say now.
+    Unavailable,
+}
+
+/// What the password of a link opens.
+pub trait Secrets: std::fmt::Debug + Send + Sync {
+    /// Whether `cookies` hold a proof, good at `now`, that the visitor gave this link's password.
+    fn is_unlocked(&self, record: &LinkRecord, cookies: &[u8], now: Timestamp) -> bool;
+}
+
+/// Answers requests for short links.
+#[derive(Debug)]
+pub struct Handler {
+    /// Finds links.
+    pub resolver: Resolver,
+    /// Finds domains.
+    pub domains: Arc<Domains>,
+    /// Takes limited clicks.
+    pub store: Arc<dyn LinkStore>,
+    /// Reads password cookies.
+    pub secrets: Arc<dyn Secrets>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// The time.
+    pub clock: Clock,
+    /// Seconds that browsers may keep permanent redirects.
+    pub permanent_max_age: u32,
+    /// Redirects that one address may have.
+    pub limiter: Option<(Limiter<IpAddr>, Rate)>,
+}
+
+impl<'a> Request<'a> {
+    /// The segment of a path that can be a short code: one, with perhaps one slash behind it.
+    pub fn code_in(path: &'a str) -> Option<&'a str> {
+        let rest = path.strip_prefix('/')?;
+        let segment = rest.strip_suffix('/').unwrap_or(rest);
+        (!segment.is_empty() && !segment.contains('/')).then_some(segment)
+    }
+}
+
+impl Handler {
+    /// The answer, if it can be had without waiting. Never blocks.
+    pub fn lookup(self: &Arc<Self>, request: &Request<'_>) -> Lookup {
+        let now = self.clock.now();
+        if let Some((limiter, rate)) = &self.limiter
+            && let Some(address) = request.limited_address
+        {
+            let verdict = limiter.check(&counted_address(address), *rate, now);
+            if !verdict.allowed {
+                return Lookup::Ready(self.refuse(Refusal::RateLimited(verdict)));
+            }
+        }
+        let Some(key) = self.key_of(request) else {
+            return Lookup::Ready(self.refuse(Refusal::NotFound));
+        };
+        match self.resolver.peek(&key, now) {
+            Some(Known::Plain(plain)) => Lookup::Ready(self.answer_plain(plain, now)),
+            Some(known) => self.answer_known(&key, known, &Asked::of(request), now),
+            None => {
+                Lookup::Miss(Miss { handler: self.clone(), key, asked: Asked::of(request), then: Then::Load })
+            }
+        }
+    }
+
+    /// What is under the key of a request, for those who ask without following it.
+    pub async fn find(&self, key: &LinkKey) -> Result<Known, Unresolved> {
+        match self.resolver.peek(key, self.clock.now()) {
+            Some(known) => Ok(known),
+            None => self.resolver.load(key).await,
+        }
+    }
+
+    /// The key that a request asks for; `None` when there can be none.
+    pub fn key_of(&self, request: &Request<'_>) -> Option<LinkKey> {
+        let domain = self.domains.of_host(request.host)?;
+        let code = if request.code.contains('%') {
+            let decoded = percent_encoding::percent_decode_str(request.code).decode_utf8().ok()?;
+            ShortCode::parse(&decoded).ok()?
+        } else {
+            ShortCode::parse(request.code).ok()?
+        };
+        Some(LinkKey { domain, code })
+    }
+
+    /// After the password of `record` was given: what the visitor gets.
+    pub async fn follow_unlocked(self: &Arc<Self>, record: Arc<LinkRecord>) -> Answer {
+        let asked =
+            Asked { is_head: false, is_prefetch: false, query: None, cookies: None, is_unlocked: true };
+        let now = self.clock.now();
+        let key = record.key().clone();
+        match self.answer_known(&key, Known::Ruled(record), &asked, now) {
+            Lookup::Ready(answer) => answer,
+            Lookup::Miss(miss) => miss.wait().await,
+        }
+    }
+
+    fn answer_plain(&self, plain: Plain, now: Timestamp) -> Answer {
+        if plain.expires_at.is_some_and(|at| now >= at) {
+            return self.refuse(Refusal::Gone(Removal::Expired));
+        }
+        self.reveal(Reveal {
+            cache: max_age(plain.redirect_type, plain.expires_at, now, self.permanent_max_age),
+            location: plain.location,
+            redirect_type: plain.redirect_type,
+            is_secret: false,
+        })
+    }
+
+    fn answer_known(self: &Arc<Self>, key: &LinkKey, known: Known, asked: &Asked, now: Timestamp) -> Lookup {
+        let record = match known {
+            Known::Plain(plain) => return Lookup::Ready(self.answer_plain(plain, now)),
+            Known::Missing => return Lookup::Ready(self.refuse(Refusal::NotFound)),
+            Known::Ruled(record) => record,
+        };
+        let is_unlocked = asked.is_unlocked
+            || asked.cookies.as_ref().is_some_and(|cookies| self.secrets.is_unlocked(&record, cookies, now));
+        let visitor = Visitor {
+            query: asked.query.as_deref(),
+            is_head: asked.is_head,
+            is_prefetch: asked.is_prefetch,
+            is_unlocked,
+        };
+        let refusal = match decide(Some(&record), &visitor, now, self.permanent_max_age) {
+            Decision::Redirect(redirect) if redirect.takes_click => {
+                let reveal = reveal_of(redirect);
+                let then = Then::TakeClick(record.clone(), reveal);
+                let asked = asked.clone();
+                return Lookup::Miss(Miss { handler: self.clone(), key: key.clone(), asked, then });
+            }
+            Decision::Redirect(redirect) => return Lookup::Ready(self.reveal(reveal_of(redirect))),
+            Decision::Neutral => return Lookup::Ready(Answer::Neutral),
+            Decision::PasswordRequired => return Lookup::Ready(Answer::AskPassword(key.code.clone())),
+            Decision::NotFound => Refusal::NotFound,
+            Decision::NotStarted(at) => Refusal::NotStarted { wait_seconds: now.seconds_until(at) },
+            Decision::Gone(removal) => Refusal::Gone(removal),
+            Decision::Disabled => Refusal::Disabled,
+            Decision::ClickLimitReached => Refusal::ClickLimitReached,
+        };
+        Lookup::Ready(self.refuse(refusal))
+    }
+
+    /// The one place where a target is revealed.
+    fn reveal(&self, reveal: Reveal) -> Answer {
+        self.metrics.redirects.inc();
+        Answer::Reveal(reveal)
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Answer {
+        match refusal {
+            Refusal::RateLimited(_) => self.metrics.redirects_limited.inc(),
+            Refusal::Unavailable => self.metrics.redirects_unavailable.inc(),
+            _ => self.metrics.redirects_refused.inc(),
+        };
+        Answer::Refuse(refusal)
+    }
+}
+
+fn reveal_of(redirect: Redirect<'_>) -> Reveal {
+    Reveal {
+        location: Bytes::copy_from_slice(redirect.location.as_bytes()),
+        redirect_type: redirect.redirect_type,
+        cache: redirect.cache,
+        is_secret: redirect.is_secret,
+    }
+}
+
+/// What an answer that has to be waited for keeps of its request.
+#[derive(Clone, Debug)]
+struct Asked {
+    is_head: bool,
+    is_prefetch: bool,
+    query: Option<String>,
+    cookies: Option<Vec<u8>>,
+    is_unlocked: bool,
+}
+
+impl Asked {
+    fn of(request: &Request<'_>) -> Self {
+        let purpose = request.headers.get(RequestHeader::Purpose);
+        Asked {
+            is_head: request.is_head,
+            is_prefetch: purpose.is_some_and(|purpose| purpose.to_ascii_lowercase().starts_with(b"prefetch")),
+            query: request.query.map(str::to_owned),
+            cookies: request.headers.get(RequestHeader::Cookie).map(<[u8]>::to_vec),
+            is_unlocked: false,
+        }
+    }
+}
+
+/// An answer that has to be waited for.
+#[derive(Debug)]
+pub struct Miss {
+    handler: Arc<Handler>,
+    key: LinkKey,
+    asked: Asked,
+    then: Then,
+}
+
+#[derive(Debug)]
+enum Then {
+    Load,
+    TakeClick(Arc<LinkRecord>, Reveal),
+}
+
+impl Miss {
+    /// Waits for the store. Needs a tokio runtime, and nothing else of it.
+    pub async fn wait(self) -> Answer {
+        let Miss { handler, key, asked, mut then } = self;
+        loop {
+            then = match then {
+                Then::TakeClick(record, reveal) => return handler.take_click(&record, reveal).await,
+                Then::Load => match handler.resolver.load(&key).await {
+                    Err(_) => return handler.refuse(Refusal::Unavailable),
+                    Ok(known) => match handler.answer_known(&key, known, &asked, handler.clock.now()) {
+                        Lookup::Ready(answer) => return answer,
+                        Lookup::Miss(miss) => miss.then,
+                    },
+                },
+            };
+        }
+    }
+}
+
+impl Handler {
+    /// Takes a click, on disk, before the target is revealed.
+    async fn take_click(&self, record: &Arc<LinkRecord>, reveal: Reveal) -> Answer {
+        match self.store.click_take(record.id()).await {
+            Ok(true) => self.reveal(reveal),
+            Ok(false) => {
+                // What the cache holds is used up: let it learn so, and the next visitors cost no write.
+                self.resolver.cache().invalidate(record.key());
+                self.refuse(Refusal::ClickLimitReached)
+            }
+            Err(error) => {
+                tracing::warn!(error = ?error, "Could not take a click of `{}`: {error}", record.key().code);
+                self.metrics.store_failures.inc();
+                self.refuse(Refusal::Unavailable)
+            }
+        }
+    }
+}
