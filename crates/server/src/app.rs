@@ -174,7 +174,7 @@ impl App {
             AnonymousCreate::On => true,
             AnonymousCreate::Off => false,
         };
-        let document = serde_json::to_value(router::openapi()).expect("the description is JSON");
+        let document = router::openapi();
         Ok(Arc::new(App {
             limits: Limits::new(config.rates.clone()),
             accounts: Accounts::new(stores.accounts, clock.clone()),

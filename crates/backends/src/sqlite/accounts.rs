@@ -1,6 +1,7 @@
 //! Users, keys and domains as rows.
 
 use super::links::insert_answer;
+use super::schema::random;
 use super::{SqliteStore, store_error};
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -61,7 +62,8 @@ impl AccountStore for SqliteStore {
     async fn key_list(&self, user: Option<UserId>) -> Result<Vec<ApiKey>> {
         self.readers
             .run(move |connection| {
-                let sql = format!("SELECT {KEY} FROM keys WHERE ?1 IS NULL OR user = ?1 ORDER BY id");
+                let sql =
+                    format!("SELECT {KEY} FROM keys WHERE ?1 IS NULL OR user = ?1 ORDER BY created_at, id");
                 let mut statement = connection.prepare_cached(&sql).map_err(store_error)?;
                 let keys = statement.query_map([user.map(|id| id.0)], read_key).map_err(store_error)?;
                 keys.map(|key| key.map_err(store_error)).collect()
@@ -172,8 +174,8 @@ fn save_user(connection: &Connection, save: &UserSave) -> Result<User> {
 
 fn insert_key(connection: &Connection, key: &ApiKey) -> rusqlite::Result<u32> {
     connection.query_row(
-        "INSERT INTO keys (hash, user, name, scopes, creates_per_hour, created_at, expires_at, last_used_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) RETURNING id",
+        "INSERT INTO keys (id, hash, user, name, scopes, creates_per_hour, created_at, expires_at, last_used_at) \
+         VALUES (?9, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) RETURNING id",
         params![
             &key.hash.0[..],
             key.user.0,
@@ -183,6 +185,7 @@ fn insert_key(connection: &Connection, key: &ApiKey) -> rusqlite::Result<u32> {
             key.created_at.as_millis(),
             key.expires_at.map(Timestamp::as_millis),
             key.last_used_at.map(Timestamp::as_millis),
+            u32::from_be_bytes(random::<4>()),
         ],
         |row| row.get(0),
     )

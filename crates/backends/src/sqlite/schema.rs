@@ -54,8 +54,9 @@ CREATE TABLE users (
   id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, role TEXT NOT NULL, tier TEXT NOT NULL,
   created_at INTEGER NOT NULL
 );
+-- A key's id is drawn by chance: it tells nobody how many there are, and can't be hit by counting.
 CREATE TABLE keys (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, hash BLOB NOT NULL UNIQUE, user INTEGER NOT NULL REFERENCES users (id),
+  id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, user INTEGER NOT NULL REFERENCES users (id),
   name TEXT NOT NULL, scopes INTEGER NOT NULL, creates_per_hour INTEGER, created_at INTEGER NOT NULL,
   expires_at INTEGER, last_used_at INTEGER
 );
@@ -155,7 +156,7 @@ fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, name, |row| row.get(0))
 }
 
-fn random<const N: usize>() -> [u8; N] {
+pub(super) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the system has random numbers");
     bytes

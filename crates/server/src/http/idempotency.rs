@@ -59,9 +59,9 @@ impl Idempotency {
     pub async fn begin(&self, app: &App, context: &Context, body: &[u8]) -> Result<Option<Turn>, ApiError> {
         let Some(key) = context.headers.get("idempotency-key") else { return Ok(None) };
         let key = key.as_bytes();
-        let printable = key.iter().all(|byte| (0x20..0x7f).contains(byte));
+        let printable = key.iter().all(|byte| (0x21..0x7f).contains(byte));
         if key.is_empty() || key.len() > KEY_LEN_MAX || !printable {
-            let expected = format!("expected 1 to {KEY_LEN_MAX} printable ASCII characters");
+            let expected = format!("expected 1 to {KEY_LEN_MAX} printable ASCII characters without spaces");
             return Err(ApiError::invalid("Idempotency-Key", expected));
         }
         let scope = scope(app, context, key);

@@ -10,6 +10,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::{HeaderMap, Method};
+use serde_json::Value;
 use std::sync::Arc;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
@@ -72,9 +73,24 @@ fn documented() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .split_for_parts()
 }
 
-/// The API's description.
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    documented().1
+/// The API's description, as JSON.
+pub fn openapi() -> Value {
+    let mut document = serde_json::to_value(documented().1).expect("a description is JSON");
+    let operations = document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
+    for operation in
+        operations.flat_map(|path| path.as_object_mut().into_iter().flat_map(|path| path.values_mut()))
+    {
+        for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
+            let schema = &mut parameter["schema"];
+            // utoipa writes what may be left out as what may be null, which no header and no query can be.
+            if let Some(kind) =
+                schema["type"].as_array().and_then(|kinds| kinds.iter().find(|kind| *kind != "null"))
+            {
+                schema["type"] = kind.clone();
+            }
+        }
+    }
+    document
 }
 
 /// All routes.

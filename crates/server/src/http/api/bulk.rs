@@ -116,7 +116,7 @@ pub struct RowAnswer {
 /// row that is refused does not stop the others. With an `Idempotency-Key`, a repeat of a call that broke off goes on
 /// where it stopped.
 #[utoipa::path(
-    post, path = "/api/v1/urls/bulk", tag = "Links",
+    post, path = "/api/v1/urls/bulk", operation_id = "bulkLinks", tag = "Links",
     request_body(content((Vec<BulkRowRequest> = "application/json"))),
     params(("Idempotency-Key" = Option<String>, Header, description = "Repeat a request safely", min_length = 1, max_length = 255, pattern = "^[!-~]+$")),
     responses(

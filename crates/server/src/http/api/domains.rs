@@ -55,7 +55,7 @@ impl From<&Domain> for DomainAnswer {
 
 /// List domains
 #[utoipa::path(
-    get, path = "/api/v1/domains", tag = "Domains",
+    get, path = "/api/v1/domains", operation_id = "listDomains", tag = "Domains",
     responses(
         (status = 200, description = "The domains", body = DomainsAnswer),
         (status = 401, description = "UNAUTHORIZED", body = Problem, content_type = "application/problem+json"),
@@ -77,7 +77,7 @@ pub async fn list(State(app): State<Arc<App>>, context: Context) -> Result<Respo
 ///
 /// Links can be made under it from now on. Point its DNS at this server.
 #[utoipa::path(
-    post, path = "/api/v1/domains", tag = "Domains",
+    post, path = "/api/v1/domains", operation_id = "addDomain", tag = "Domains",
     request_body = AddDomainRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "Repeat a request safely", min_length = 1, max_length = 255, pattern = "^[!-~]+$")),
     responses(

@@ -36,10 +36,10 @@ pub struct CreateKeyRequest {
     #[schema(value_type = Option<TierName>)]
     pub tier: Option<String>,
     /// What it may be used for; otherwise everything that the caller's own key may.
-    #[schema(value_type = Option<Vec<ScopeName>>, max_items = 8)]
+    #[schema(value_type = Option<Vec<ScopeName>>, min_items = 1)]
     pub scopes: Option<Vec<String>>,
     /// When it stops to work: an RFC 3339 time or a date.
-    #[schema(example = "2099-12-31")]
+    #[schema(format = "future-time", example = "2099-12-31")]
     pub expires_at: Option<String>,
     /// Links an hour, in place of the tier's figure. Only an admin may give one.
     #[schema(minimum = 1, maximum = 4294967295i64)]
@@ -147,11 +147,12 @@ impl KeyAnswer {
 
 /// Make a key
 #[utoipa::path(
-    post, path = "/api/v1/keys", tag = "Keys",
+    post, path = "/api/v1/keys", operation_id = "createKey", tag = "Keys",
     request_body = CreateKeyRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "Repeat a request safely; a repeat doesn't show the key again", min_length = 1, max_length = 255, pattern = "^[!-~]+$")),
     responses(
-        (status = 201, description = "The key, this once", body = KeyAnswer),
+        (status = 201, description = "The key, this once", body = KeyAnswer,
+            links(("Revoke" = (operation_id = "revokeKey", parameters(("id" = "$response.body#/id")))))),
         (status = 400, description = "VALIDATION_ERROR", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "UNAUTHORIZED", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "FORBIDDEN", body = Problem, content_type = "application/problem+json"),
@@ -276,7 +277,7 @@ fn parse_scopes(names: &[String]) -> Result<Scopes, ApiError> {
 ///
 /// One's own, or everybody's for an admin. The keys themselves are not shown.
 #[utoipa::path(
-    get, path = "/api/v1/keys", tag = "Keys",
+    get, path = "/api/v1/keys", operation_id = "listKeys", tag = "Keys",
     responses(
         (status = 200, description = "The keys", body = KeysAnswer),
         (status = 401, description = "UNAUTHORIZED", body = Problem, content_type = "application/problem+json"),
@@ -304,7 +305,7 @@ pub async fn list(State(app): State<Arc<App>>, context: Context) -> Result<Respo
 ///
 /// It stops to work at once.
 #[utoipa::path(
-    delete, path = "/api/v1/keys/{id}", tag = "Keys",
+    delete, path = "/api/v1/keys/{id}", operation_id = "revokeKey", tag = "Keys",
     params(("id" = u32, Path, description = "The key's id", minimum = 0, maximum = 4294967295i64)),
     responses(
         (status = 204, description = "It is gone"),

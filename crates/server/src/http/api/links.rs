@@ -40,12 +40,17 @@ const SEARCH_LEN_MAX: usize = 200;
 ///
 /// Without a key only where anonymous creation is on; the answer then holds a `manage_token`.
 #[utoipa::path(
-    post, path = "/api/v1/urls", tag = "Links",
+    post, path = "/api/v1/urls", operation_id = "createLink", tag = "Links",
     request_body = CreateLinkRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "Repeat a request safely: the same key and body within 24 hours get the first answer", min_length = 1, max_length = 255, pattern = "^[!-~]+$")),
     responses(
         (status = 200, description = "An equal link was there (`find_if_exists`)", body = LinkAnswer),
-        (status = 201, description = "The link is on disk", body = LinkAnswer, headers(("Location" = String, description = "The short link"))),
+        (status = 201, description = "The link is on disk", body = LinkAnswer, headers(("Location" = String, description = "The short link")),
+            links(
+                ("Read" = (operation_id = "getLink", parameters(("code" = "$response.body#/short_code")))),
+                ("Change" = (operation_id = "changeLink", parameters(("code" = "$response.body#/short_code")))),
+                ("Delete" = (operation_id = "deleteLink", parameters(("code" = "$response.body#/short_code")))),
+            )),
         (status = 400, description = "INVALID_URL, VALIDATION_ERROR or ALIAS_RESERVED", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "UNAUTHORIZED", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "FORBIDDEN", body = Problem, content_type = "application/problem+json"),
@@ -185,7 +190,7 @@ fn take_one_create(app: &App, context: &Context) -> Result<Option<Verdict>, ApiE
 #[into_params(parameter_in = Query)]
 pub struct ByCode {
     /// The link's domain; otherwise the default one.
-    #[param(min_length = 1, max_length = 253)]
+    #[param(format = "registered-host", min_length = 1, max_length = 253)]
     pub domain: Option<String>,
 }
 
@@ -212,7 +217,7 @@ fn key_of(app: &App, code: &str, by: &ByCode) -> Result<LinkKey, ApiError> {
 
 /// Read a link
 #[utoipa::path(
-    get, path = "/api/v1/urls/{code}", tag = "Links",
+    get, path = "/api/v1/urls/{code}", operation_id = "getLink", tag = "Links",
     params(("code" = String, Path, description = "The short code"), ByCode, ("X-Manage-Token" = Option<String>, Header, description = "For an anonymous link, in place of a key")),
     responses(
         (status = 200, description = "The link", body = LinkAnswer, headers(("ETag" = String, description = "The revision"))),
@@ -254,7 +259,7 @@ fn with_etag(link: &Link, answer: &LinkAnswer) -> Response {
 /// A JSON merge patch (RFC 7396): what is absent stays, null clears. With `If-Match` the change is refused when the
 /// link has another revision by now; without it the last writer wins.
 #[utoipa::path(
-    patch, path = "/api/v1/urls/{code}", tag = "Links",
+    patch, path = "/api/v1/urls/{code}", operation_id = "changeLink", tag = "Links",
     params(("code" = String, Path, description = "The short code"), ByCode, ("If-Match" = Option<String>, Header, description = "The revision that the change is based on, in quotes", pattern = "^\"[0-9]{1,9}\"$")),
     request_body(content((ChangeLinkRequest = "application/merge-patch+json"), (ChangeLinkRequest = "application/json"))),
     responses(
@@ -334,7 +339,7 @@ fn if_match(headers: &HeaderMap) -> Result<Option<Revision>, ApiError> {
 ///
 /// Its code answers 410 from then on and is never given to anyone else. Deleting again is fine.
 #[utoipa::path(
-    delete, path = "/api/v1/urls/{code}", tag = "Links",
+    delete, path = "/api/v1/urls/{code}", operation_id = "deleteLink", tag = "Links",
     params(("code" = String, Path, description = "The short code"), ByCode, ("X-Manage-Token" = Option<String>, Header, description = "For an anonymous link, in place of a key")),
     responses(
         (status = 204, description = "It is gone"),
@@ -380,6 +385,7 @@ pub struct ListParams {
     #[param(max_length = 64)]
     pub tag: Option<String>,
     /// Only links in this state; otherwise all that were not deleted.
+    #[param(inline)]
     pub state: Option<WireState>,
 }
 
@@ -422,6 +428,7 @@ pub enum ListedLink {
 
 /// What is left of a removed link.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct RemovedAnswer {
     /// The link that it was.
     pub short_url: String,
@@ -445,7 +452,7 @@ pub struct RemovedAnswer {
 ///
 /// Your own, or everybody's for an admin.
 #[utoipa::path(
-    get, path = "/api/v1/urls", tag = "Links",
+    get, path = "/api/v1/urls", operation_id = "listLinks", tag = "Links",
     params(ListParams),
     responses(
         (status = 200, description = "A page", body = ListAnswer),

@@ -81,7 +81,7 @@ pub fn future(field: &'static str, text: &str, app: &App) -> Result<Timestamp, A
 
 /// List users
 #[utoipa::path(
-    get, path = "/api/v1/users", tag = "Users",
+    get, path = "/api/v1/users", operation_id = "listUsers", tag = "Users",
     responses(
         (status = 200, description = "The users", body = UsersAnswer),
         (status = 401, description = "UNAUTHORIZED", body = Problem, content_type = "application/problem+json"),
@@ -98,7 +98,7 @@ pub async fn list(State(app): State<Arc<App>>, context: Context) -> Result<Respo
 
 /// Make or change a user
 #[utoipa::path(
-    post, path = "/api/v1/users", tag = "Users",
+    post, path = "/api/v1/users", operation_id = "saveUser", tag = "Users",
     request_body = SaveUserRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "Repeat a request safely", min_length = 1, max_length = 255, pattern = "^[!-~]+$")),
     responses(

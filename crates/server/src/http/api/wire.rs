@@ -29,16 +29,22 @@ const EXPIRES_IN_MAX: i64 = 100 * 366 * 86_400;
 #[serde(deny_unknown_fields)]
 pub struct CreateLinkRequest {
     /// Where the link leads: an absolute http or https address without a user name, at most 4,096 bytes.
-    #[schema(required, max_length = 4096, example = "https://example.com/a/very/long/path?with=a&query")]
+    #[schema(
+        required,
+        format = "link-target",
+        min_length = 1,
+        max_length = 4096,
+        example = "https://example.com/a/very/long/path?with=a&query"
+    )]
     pub long_url: Option<String>,
     /// A code of your own: 3 to 64 of `A-Z a-z 0-9 - _`. Without one, a code is generated.
     #[schema(pattern = "^[A-Za-z0-9_-]{3,64}$", example = "spring-sale")]
     pub custom_alias: Option<String>,
     /// The domain of the short link; otherwise the default one. It must be registered.
-    #[schema(example = "go.example.com", min_length = 1, max_length = 253)]
+    #[schema(format = "registered-host", example = "go.example.com", min_length = 1, max_length = 253)]
     pub domain: Option<String>,
     /// When the link ends: an RFC 3339 time, or a date, which means 00:00 UTC of that day. Must lie ahead.
-    #[schema(example = "2099-12-31T23:59:59Z")]
+    #[schema(format = "future-time", example = "2099-12-31T23:59:59Z")]
     pub expires_at: Option<String>,
     /// In how many seconds the link ends. Not together with `expires_at`.
     #[schema(minimum = 1, maximum = 3162240000i64)]
@@ -61,10 +67,10 @@ pub struct CreateLinkRequest {
     #[schema(minimum = 1, maximum = 4294967295i64)]
     pub click_limit: Option<i64>,
     /// When the link begins to work.
-    #[schema(example = "2030-01-01")]
+    #[schema(format = "future-time", example = "2030-01-01")]
     pub starts_at: Option<String>,
     /// Where the link leads after its expiry, instead of answering 410.
-    #[schema(max_length = 4096)]
+    #[schema(format = "link-target", min_length = 1, max_length = 4096)]
     pub fallback_url: Option<String>,
     /// Whether a visitor's query is added to the target's.
     pub forward_query: Option<bool>,
@@ -85,11 +91,11 @@ pub struct Tag(#[allow(dead_code, reason = "a schema only")] String);
 #[serde(deny_unknown_fields)]
 pub struct ChangeLinkRequest {
     /// Where the link leads. Can't be cleared.
-    #[schema(value_type = Option<String>, nullable = false, max_length = 4096)]
+    #[schema(value_type = Option<String>, nullable = false, format = "link-target", min_length = 1, max_length = 4096)]
     #[serde(default)]
     pub long_url: Patch<String>,
     /// When the link ends; null for never.
-    #[schema(value_type = Option<String>, example = "2099-12-31")]
+    #[schema(value_type = Option<String>, format = "future-time", example = "2099-12-31")]
     #[serde(default)]
     pub expires_at: Patch<String>,
     /// In how many seconds the link ends. Not together with `expires_at`.
@@ -121,11 +127,11 @@ pub struct ChangeLinkRequest {
     #[serde(default)]
     pub click_limit: Patch<i64>,
     /// When the link begins to work; null for at once.
-    #[schema(value_type = Option<String>, example = "2030-01-01")]
+    #[schema(value_type = Option<String>, format = "future-time", example = "2030-01-01")]
     #[serde(default)]
     pub starts_at: Patch<String>,
     /// Where the link leads after its expiry; null for nowhere.
-    #[schema(value_type = Option<String>, max_length = 4096)]
+    #[schema(value_type = Option<String>, format = "link-target", min_length = 1, max_length = 4096)]
     #[serde(default)]
     pub fallback_url: Patch<String>,
     /// Whether a visitor's query is added; null for no.
