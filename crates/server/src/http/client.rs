@@ -21,8 +21,6 @@ pub struct Client {
     pub address: IpAddr,
     /// Whether the peer is a proxy whose headers are believed.
     pub via_trusted_proxy: bool,
-    /// Whether headers say that the peer is a proxy, but nobody said that it may be believed.
-    pub via_unknown_proxy: bool,
 }
 
 /// Headers by which proxies tell whom they ask for.
@@ -33,14 +31,12 @@ impl Client {
     /// The client of a request: the rightmost hop that is no trusted proxy.
     pub fn of(peer: Peer, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
         let Peer::Tcp(peer) = peer else {
-            let address = IpAddr::from([127, 0, 0, 1]);
-            return Client { address, via_trusted_proxy: false, via_unknown_proxy: false };
+            return Client { address: IpAddr::from([127, 0, 0, 1]), via_trusted_proxy: false };
         };
         let peer = peer.ip().to_canonical();
         let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
         if !is_trusted(&peer) {
-            let via_unknown_proxy = has_forwarding_header(headers);
-            return Client { address: peer, via_trusted_proxy: false, via_unknown_proxy };
+            return Client { address: peer, via_trusted_proxy: false };
         }
         let mut address = peer;
         for hop in hops(headers).into_iter().rev() {
@@ -51,13 +47,13 @@ impl Client {
                 break;
             }
         }
-        Client { address, via_trusted_proxy: true, via_unknown_proxy: false }
+        Client { address, via_trusted_proxy: true }
     }
 
     /// The address to limit redirects by. None for what looks like a proxy that nobody declared: limiting it would
     /// limit everybody behind it as one.
-    pub fn limited_address(&self) -> Option<IpAddr> {
-        if self.via_unknown_proxy && is_near(self.address) {
+    pub fn limited_address(&self, headers: &HeaderMap) -> Option<IpAddr> {
+        if !self.via_trusted_proxy && is_near(self.address) && has_forwarding_header(headers) {
             warn_once();
             return None;
         }
@@ -152,8 +148,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("x-forwarded-for", "198.51.100.1".parse().unwrap());
         let client = |peer: &str| Client::of(Peer::Tcp(peer.parse().unwrap()), &headers, &[]);
-        assert_eq!(client("127.0.0.1:1").limited_address(), None);
-        assert_eq!(client("192.168.1.1:1").limited_address(), None);
-        assert!(client("192.0.2.1:1").limited_address().is_some());
+        assert_eq!(client("127.0.0.1:1").limited_address(&headers), None);
+        assert_eq!(client("192.168.1.1:1").limited_address(&headers), None);
+        assert!(client("192.0.2.1:1").limited_address(&headers).is_some());
     }
 }

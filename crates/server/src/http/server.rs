@@ -11,13 +11,13 @@ use crate::app::App;
 use crate::redirect::{Answer, Headers, Lookup, Refusal, Request, RequestHeader, Reveal};
 use axum::body::Body;
 use axum::response::IntoResponse;
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, COOKIE, HOST, LOCATION, REFERRER_POLICY};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::convert::Infallible;
-use std::fmt::Write;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -147,11 +147,13 @@ impl Server {
         }
     }
 
-    fn next_request_id(&self) -> String {
+    fn next_request_id(&self) -> HeaderValue {
+        // By hand and in one allocation: every redirect has one.
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        let mut id = String::with_capacity(18);
-        let _ = write!(id, "{:08x}{number:08x}", self.request_prefix);
-        id
+        let number = u64::from(self.request_prefix) << 32 | number & u64::from(u32::MAX);
+        let digit = |place: usize| b"0123456789abcdef"[(number >> (60 - 4 * place)) as usize & 15];
+        let digits: [u8; 16] = std::array::from_fn(digit);
+        HeaderValue::from_maybe_shared(Bytes::copy_from_slice(&digits)).expect("hexadecimal digits")
     }
 }
 
@@ -280,33 +282,30 @@ impl Service {
         Answering::Waiting(Box::pin(route(router, peer, app, request, id)))
     }
 
-    fn follow(&self, request: &HttpRequest, code: &str, client: &Client, id: String) -> Answering {
+    fn follow(&self, request: &HttpRequest, code: &str, client: &Client, id: HeaderValue) -> Answering {
         let headers = request.headers();
+        let is_limited = self.server.app.redirect.limiter.is_some();
         let asked = Request {
             is_head: request.method() == Method::HEAD,
             host: host_of(request),
             code,
             query: request.uri().query(),
-            limited_address: client.limited_address(),
+            limited_address: if is_limited { client.limited_address(headers) } else { None },
             headers: &HyperHeaders(headers),
         };
         match self.server.app.redirect.lookup(&asked) {
             Lookup::Ready(Answer::Reveal(reveal)) => Answering::Ready(Some(redirect(reveal, &id))),
             Lookup::Ready(answer) => {
-                let response =
-                    REQUEST_ID.sync_scope(id.clone(), || render(&self.server.app, answer, headers));
-                Answering::Ready(Some(with_request_id(response, &id)))
+                let render = || render(&self.server.app, answer, headers, &id);
+                Answering::Ready(Some(REQUEST_ID.sync_scope(text_of(&id), render)))
             }
             Lookup::Miss(miss) => {
                 let (app, headers) = (self.server.app.clone(), headers.clone());
-                let span = tracing::debug_span!("redirect", request_id = %id);
+                // At the highest level, so that a warning in it has its request id whatever the filter lets through.
+                let span = tracing::error_span!("redirect", request_id = text_of(&id));
                 let waiting = async move {
                     let answer = miss.wait().await;
-                    let response = REQUEST_ID.sync_scope(id.clone(), || match answer {
-                        Answer::Reveal(reveal) => redirect(reveal, &id),
-                        answer => with_request_id(render(&app, answer, &headers), &id),
-                    });
-                    Ok(response)
+                    Ok(REQUEST_ID.sync_scope(text_of(&id), || render(&app, answer, &headers, &id)))
                 };
                 Answering::Waiting(Box::pin(waiting.instrument(span)))
             }
@@ -320,14 +319,14 @@ async fn route(
     peer: Peer,
     app: Arc<App>,
     request: HttpRequest,
-    id: String,
+    id: HeaderValue,
 ) -> Answered {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let is_long = path == "/api/v1/urls/bulk" || path.starts_with("/-/local/");
     let headers = request.headers().clone();
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(peer);
-    let span = tracing::info_span!("request", request_id = %id);
+    let span = tracing::info_span!("request", request_id = text_of(&id));
     let answering = async {
         let http = &app.config.http;
         let patience =
@@ -344,7 +343,7 @@ async fn route(
         tracing::debug!(status = response.status().as_u16(), "{method} {path}");
         response
     };
-    let mut response = REQUEST_ID.scope(id.clone(), answering.instrument(span)).await;
+    let mut response = REQUEST_ID.scope(text_of(&id), answering.instrument(span)).await;
     if !response.headers().contains_key(CACHE_CONTROL) {
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
@@ -352,15 +351,19 @@ async fn route(
 }
 
 /// The id that a trusted proxy gave, else a new one.
-fn request_id(server: &Server, client: &Client, headers: &HeaderMap) -> String {
+fn request_id(server: &Server, client: &Client, headers: &HeaderMap) -> HeaderValue {
     if client.via_trusted_proxy
-        && let Some(given) = headers.get(REQUEST_ID_HEADER).and_then(|id| id.to_str().ok())
+        && let Some(given) = headers.get(REQUEST_ID_HEADER)
         && (1..=64).contains(&given.len())
-        && given.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+        && given.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte))
     {
-        return given.to_owned();
+        return given.clone();
     }
     server.next_request_id()
+}
+
+fn text_of(id: &HeaderValue) -> String {
+    id.to_str().unwrap_or_default().to_owned()
 }
 
 /// Of an absolute-form target, or of HTTP/2, the authority; else the Host header.
@@ -388,7 +391,7 @@ impl Headers for HyperHeaders<'_> {
 }
 
 /// A redirect as hyper writes it: no body, four headers.
-fn redirect(reveal: Reveal, id: &str) -> Response<Body> {
+fn redirect(reveal: Reveal, id: &HeaderValue) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::from_u16(reveal.redirect_type.status()).unwrap_or(StatusCode::FOUND);
     let headers = response.headers_mut();
@@ -414,10 +417,10 @@ fn cache_control(policy: CachePolicy) -> HeaderValue {
     }
 }
 
-/// An answer that is no redirect.
-fn render(app: &App, answer: Answer, headers: &HeaderMap) -> Response<Body> {
-    match answer {
-        Answer::Reveal(reveal) => redirect(reveal, ""),
+/// Any answer to a request for a short link.
+fn render(app: &App, answer: Answer, headers: &HeaderMap, id: &HeaderValue) -> Response<Body> {
+    let response = match answer {
+        Answer::Reveal(reveal) => return redirect(reveal, id),
         Answer::Refuse(refusal) => ApiError::of_refusal(refusal).respond(headers),
         Answer::AskPassword(code) if wants_page(headers) => unlock::ask(code.as_str(), None),
         Answer::AskPassword(_) => {
@@ -433,12 +436,11 @@ fn render(app: &App, answer: Answer, headers: &HeaderMap) -> Response<Body> {
             add_page_headers(headers);
             response
         }
-    }
+    };
+    with_request_id(response, id)
 }
 
-fn with_request_id(mut response: Response<Body>, id: &str) -> Response<Body> {
-    if let Ok(id) = HeaderValue::from_str(id) {
-        response.headers_mut().insert(REQUEST_ID_HEADER, id);
-    }
+fn with_request_id(mut response: Response<Body>, id: &HeaderValue) -> Response<Body> {
+    response.headers_mut().insert(REQUEST_ID_HEADER, id.clone());
     response
 }

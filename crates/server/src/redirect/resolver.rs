@@ -11,6 +11,7 @@ use terse_model::link::LinkKey;
 use terse_model::store::{LinkStore, StoreError};
 use terse_model::time::Timestamp;
 use tokio::sync::watch;
+use tracing::Instrument;
 
 /// Why a key could not be resolved. It says nothing about whether there is a link.
 #[derive(Clone, Debug)]
@@ -97,12 +98,13 @@ impl Resolver {
                     let (key, inner) = (key.clone(), self.inner.clone());
                     let (done, shared) = watch::channel(None);
                     // A task of its own: whoever asked first may hang up, and others wait for the same answer.
-                    tokio::spawn(async move {
+                    let loading = async move {
                         let loaded = inner.ask_store(&key).await;
                         load.finish(&inner.cache, loaded.clone(), inner.clock.now());
                         done.send_replace(Some(loaded));
                         drop(permit);
-                    });
+                    };
+                    tokio::spawn(loading.in_current_span());
                     shared
                 }
             };
