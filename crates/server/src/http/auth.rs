@@ -51,7 +51,7 @@ impl FromRequestParts<Arc<App>> for Context {
             actor,
             client,
             anonymous_create: app.anonymous_create
-                && (app.anonymous_create_open || !has_forwarding_header(&parts.headers)),
+                && (app.anonymous_create_open || is_from_here(&parts.headers)),
             manage_token: token.and_then(|token| token.to_str().ok()).map(hash_of),
             method: parts.method.clone(),
             path: parts.uri.path().to_owned(),
@@ -85,6 +85,13 @@ impl Context {
             _ => self.require(Scope::LinksWrite),
         }
     }
+}
+
+/// Whether a loopback request comes from this machine's user: not through a proxy, and not from a page of another site
+/// that their browser shows.
+fn is_from_here(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site").map(http::HeaderValue::as_bytes);
+    !has_forwarding_header(headers) && matches!(site, None | Some(b"same-origin" | b"none"))
 }
 
 /// The API key of a request: `Authorization: Bearer KEY` or `X-API-Key: KEY`.
