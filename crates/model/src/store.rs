@@ -93,7 +93,7 @@ pub trait AccountStore: fmt::Debug + Send + Sync {
     /// The key with that hash and its user.
     async fn key_find(&self, hash: &SecretHash) -> Result<Option<(ApiKey, User)>>;
 
-    /// Keys of `user`, or all, oldest first.
+    /// Keys of `user`, or all, in the order of their identities.
     async fn key_list(&self, user: Option<UserId>) -> Result<Vec<ApiKey>>;
 
     /// Adds a key and gives it its identity; the one in `key` is ignored.

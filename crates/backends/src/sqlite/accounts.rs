@@ -62,8 +62,7 @@ impl AccountStore for SqliteStore {
     async fn key_list(&self, user: Option<UserId>) -> Result<Vec<ApiKey>> {
         self.readers
             .run(move |connection| {
-                let sql =
-                    format!("SELECT {KEY} FROM keys WHERE ?1 IS NULL OR user = ?1 ORDER BY created_at, id");
+                let sql = format!("SELECT {KEY} FROM keys WHERE ?1 IS NULL OR user = ?1 ORDER BY id");
                 let mut statement = connection.prepare_cached(&sql).map_err(store_error)?;
                 let keys = statement.query_map([user.map(|id| id.0)], read_key).map_err(store_error)?;
                 keys.map(|key| key.map_err(store_error)).collect()

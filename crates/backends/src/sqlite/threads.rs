@@ -4,7 +4,7 @@ use super::{schema, store_error};
 use rusqlite::Connection;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc as blocking};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use terse_model::store::{Result, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
@@ -59,7 +59,21 @@ impl Readers {
 /// The thread that writes, in batches that share a transaction and so an fsync.
 #[derive(Debug)]
 pub(super) struct Writer {
-    jobs: mpsc::Sender<Box<dyn WriteJob>>,
+    // Both are there until the writer is dropped.
+    jobs: Option<mpsc::Sender<Box<dyn WriteJob>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Waits for what is queued, so that a store that was closed is one file.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.jobs = None;
+        // The last handle may be dropped by a job, on the writer thread itself, which ends by itself then.
+        if let Some(thread) = self.thread.take().filter(|it| it.thread().id() != thread::current().id()) {
+            // It catches what its jobs do wrong, and has nobody to tell about itself.
+            let _ = thread.join();
+        }
+    }
 }
 
 /// One job of the writer: its statements may run twice, when a batch is undone because of another job in it.
@@ -106,7 +120,7 @@ where
 impl Writer {
     pub(super) fn start(mut connection: Connection, queue_len_max: usize) -> Self {
         let (jobs, mut queue) = mpsc::channel::<Box<dyn WriteJob>>(queue_len_max);
-        spawn("sqlite-write", move || {
+        let thread = spawn("sqlite-write", move || {
             let mut batch = Vec::new();
             while queue.blocking_recv_many(&mut batch, BATCH_LEN_MAX) > 0 {
                 write_batch(&mut connection, std::mem::take(&mut batch));
@@ -115,7 +129,7 @@ impl Writer {
                 tracing::debug!(%error, "No checkpoint at the end");
             }
         });
-        Writer { jobs }
+        Writer { jobs: Some(jobs), thread: Some(thread) }
     }
 
     /// Runs `statements` in a transaction that is on disk when this returns. Unavailable at once when too many wait.
@@ -136,7 +150,8 @@ impl Writer {
     {
         let (reply, answer) = oneshot::channel();
         let job = Job { statements, on_commit, outcome: None, reply };
-        self.jobs.try_send(Box::new(job)).map_err(|_| overloaded("writer"))?;
+        let jobs = self.jobs.as_ref().ok_or_else(panicked)?;
+        jobs.try_send(Box::new(job)).map_err(|_| overloaded("writer"))?;
         answer.await.unwrap_or_else(|_| Err(panicked()))
     }
 }
@@ -204,6 +219,6 @@ fn panicked() -> StoreError {
     StoreError::Internal("a job of the embedded store did not finish".into())
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
-    thread::Builder::new().name(name.to_owned()).spawn(work).expect("the system starts a thread");
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    thread::Builder::new().name(name.to_owned()).spawn(work).expect("the system starts a thread")
 }
