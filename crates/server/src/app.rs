@@ -323,8 +323,9 @@ impl Running {
             let work = move |runtime: tokio::runtime::Runtime| {
                 runtime.block_on(async move {
                     // The first worker also does what needs doing once.
+                    let mut commands = None;
                     if let Some(local) = local.and_then(|local| UnixListener::from_std(local).ok()) {
-                        tokio::spawn(server.clone().serve_unix(local, stopped.clone()));
+                        commands = Some(tokio::spawn(server.clone().serve_unix(local, stopped.clone())));
                         tokio::spawn(sweeper::run(app, stopped.clone()));
                         if let Some(tls) = tls {
                             tokio::spawn(async move { tls.watch().await });
@@ -333,6 +334,10 @@ impl Running {
                     match TcpListener::from_std(listener) {
                         Ok(listener) => server.serve_tcp(listener, stopped).await,
                         Err(error) => tracing::error!(%error, "A worker could not listen: {error}"),
+                    }
+                    // What the command line has asked for is finished, too.
+                    if let Some(commands) = commands {
+                        let _ = commands.await;
                     }
                 });
             };

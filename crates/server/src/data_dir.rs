@@ -60,6 +60,11 @@ impl DataDir {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(DataDirError::InUse { path: path.to_owned() }),
             Err(error) => return Err(io(error.into())),
         }
+        // Left over from a server that was killed, or copied with the folder: nobody serves from it now.
+        match fs::remove_file(path.join(RUN)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
+        }
         // SQLite gives its other files the mode of this one.
         private_file().truncate(false).open(path.join(STORE)).map_err(io)?;
         Ok(DataDir { path: path.to_owned(), run: None, _lock: lock })

@@ -5,6 +5,8 @@
 
 use super::{OpenError, links, schema};
 use rusqlite::Connection;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 /// How many ids a copy skips: more than any server gives out between a backup and its restore.
@@ -16,6 +18,7 @@ pub fn make_safe(path: &Path) -> Result<(), OpenError> {
     if !path.is_file() {
         return Err(OpenError::NotTerse { path: path.to_owned() });
     }
+    check_length(path)?;
     let mut connection = schema::open_connection(path, 8 * 1024, false).map_err(|source| {
         match source.sqlite_error_code() {
             Some(rusqlite::ErrorCode::NotADatabase) => OpenError::NotTerse { path: path.to_owned() },
@@ -33,6 +36,29 @@ pub fn make_safe(path: &Path) -> Result<(), OpenError> {
     transaction.commit().map_err(io)?;
     // One file, so that it can be moved into place.
     schema::checkpoint(&connection).map_err(io)
+}
+
+/// Refuses an empty file, which SQLite would take for a new database, and one without a log that does not end with a
+/// whole page: SQLite would take the missing bytes for zeros.
+fn check_length(path: &Path) -> Result<(), OpenError> {
+    const MAGIC: &[u8] = b"SQLite format 3\0";
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let mut header = [0; 18];
+    let read = File::open(path).and_then(|mut file| {
+        file.read_exact(&mut header)?;
+        Ok(file.metadata()?.len())
+    });
+    let Ok(length) = read else { return Err(OpenError::NotTerse { path: path.to_owned() }) };
+    // 1 stands for 65,536.
+    let page_len = match u16::from_be_bytes([header[16], header[17]]) {
+        1 => 65_536,
+        len => u64::from(len.max(1)),
+    };
+    if header.starts_with(MAGIC) && length % page_len != 0 && !Path::new(&log).exists() {
+        return Err(OpenError::Damaged { path: path.to_owned(), what: "its end is missing".to_owned() });
+    }
+    Ok(())
 }
 
 fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {

@@ -17,14 +17,21 @@ use http_body_util::BodyExt;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use std::time::Duration;
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 use tower::ServiceExt;
 
 /// A caller of the API with the rights of the local command line.
 pub struct Client {
     transport: Transport,
-    user: String,
+    // As whom to act, if somebody was named.
+    user: Option<String>,
 }
+
+/// How long a command waits for another one that works on the folder itself.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 enum Transport {
     Server(SendRequest<Body>),
@@ -44,23 +51,28 @@ pub struct Refused {
 
 impl Client {
     /// Finds the server of the data folder, or opens the folder.
-    pub async fn open(config: Config, user: String) -> Result<Self> {
-        if let Some(transport) = connect(&config).await? {
-            return Ok(Client { transport, user });
-        }
-        let data_dir = match DataDir::open(&config.data_dir) {
-            Ok(data_dir) => data_dir,
-            Err(DataDirError::InUse { path }) => {
-                // A server that is just starting has the lock before it has the socket.
-                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-                match connect(&config).await? {
-                    Some(transport) => return Ok(Client { transport, user }),
-                    None => bail!(
-                        "{path:?} is in use by another terse, and its local socket can't be reached by this user"
-                    ),
+    pub async fn open(config: Config, user: Option<String>) -> Result<Self> {
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        // The lock says whether a server runs; a note alone may be left over from one that was killed, or have come
+        // with a copy of another folder.
+        let data_dir = loop {
+            match DataDir::open(&config.data_dir) {
+                Ok(data_dir) => break data_dir,
+                Err(DataDirError::InUse { path }) => {
+                    if let Some(transport) = connect(&config).await? {
+                        return Ok(Client { transport, user });
+                    }
+                    // Another command, or a server that is just starting: it has the lock before it has the socket.
+                    if Instant::now() >= deadline {
+                        bail!(
+                            "{path:?} is in use by another terse command, or by a server whose local socket this \
+                             user can't reach"
+                        );
+                    }
+                    tokio::time::sleep(LOCK_PAUSE).await;
                 }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => return Err(error.into()),
         };
         let stores = Stores::embedded(&config, &data_dir)?;
         let address = config.listen;
@@ -68,20 +80,25 @@ impl Client {
         Ok(Client { transport: Transport::Here(Box::new(router(app)), Box::new(data_dir)), user })
     }
 
-    /// The user that was asked for, unless it is the default one.
+    /// Whether a server answers, rather than this process.
+    pub fn is_served(&self) -> bool {
+        matches!(self.transport, Transport::Server(_))
+    }
+
+    /// The user that was asked for.
     pub fn named_user(&self) -> Option<&str> {
-        (self.user != LOCAL_USER).then_some(self.user.as_str())
+        self.user.as_deref()
     }
 
     /// Acts as the default user from here on, for calls that name a user themselves.
     pub fn act_as_default_user(&mut self) {
-        self.user = LOCAL_USER.to_owned();
+        self.user = None;
     }
 
     /// Calls the API; the answer's body is still to be read.
     pub async fn call(&mut self, request: http::request::Builder, body: Body) -> Result<Response<Body>> {
-        let mut request =
-            request.header(HOST, "localhost").header(LOCAL_USER_HEADER, &self.user).body(body)?;
+        let user = self.user.as_deref().unwrap_or(LOCAL_USER);
+        let mut request = request.header(HOST, "localhost").header(LOCAL_USER_HEADER, user).body(body)?;
         match &mut self.transport {
             Transport::Here(router, _) => {
                 request.extensions_mut().insert(Peer::Local);

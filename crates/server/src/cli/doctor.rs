@@ -3,8 +3,7 @@
 use super::client::Client;
 use super::{Output, text};
 use crate::config::{Config, Raw};
-use crate::data_dir::{socket_of, store_path};
-use crate::http::auth::LOCAL_USER;
+use crate::data_dir::store_path;
 use crate::http::tls::Tls;
 use anyhow::Result;
 use http::Method;
@@ -92,16 +91,16 @@ fn check_server(config: Config, add: &mut impl FnMut(&'static str, bool, String)
         add("server", true, "none has run on this folder yet".to_owned());
         return Ok(());
     }
-    let has_socket = socket_of(&config.data_dir).ok().flatten().is_some();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let ready = async {
-            let mut client = Client::open(config, LOCAL_USER.to_owned()).await?;
-            client.json(Method::GET, "/ready", None).await
+            let mut client = Client::open(config, None).await?;
+            let answer = client.json(Method::GET, "/ready", None).await?;
+            anyhow::Ok((client.is_served(), answer))
         };
         match ready.await {
-            Ok(answer) => {
-                let who = if has_socket { "the server answers" } else { "no server runs" };
+            Ok((is_served, answer)) => {
+                let who = if is_served { "the server answers" } else { "no server runs" };
                 add("server", true, who.to_owned());
                 add(
                     "store",

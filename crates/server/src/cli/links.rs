@@ -195,22 +195,36 @@ pub struct Which {
 }
 
 impl Which {
-    fn path(&self) -> String {
+    async fn path(&self, client: &mut Client) -> Result<String> {
         let code = self.code.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-        let domain =
-            self.domain.as_ref().map(|domain| format!("?domain={}", encode(domain))).unwrap_or_default();
-        format!("/api/v1/urls/{}{domain}", encode(code))
+        let domain = match &self.domain {
+            Some(domain) => Some(domain.clone()),
+            None => self.registered_host(client).await?,
+        };
+        let domain = domain.map(|domain| format!("?domain={}", encode(&domain))).unwrap_or_default();
+        Ok(format!("/api/v1/urls/{}{domain}", encode(code)))
+    }
+
+    /// The host of a whole short link; as for visitors, one that is not registered means the default domain.
+    async fn registered_host(&self, client: &mut Client) -> Result<Option<String>> {
+        let Ok(link) = url::Url::parse(&self.code) else { return Ok(None) };
+        let Some(host) = link.host_str() else { return Ok(None) };
+        let domains = client.json(Method::GET, "/api/v1/domains", None).await?;
+        let is_known = |domains: &Vec<Value>| domains.iter().any(|domain| text(domain, "name") == host);
+        Ok(domains["domains"].as_array().is_some_and(is_known).then(|| host.to_owned()))
     }
 
     /// Prints the link.
     pub async fn show(self, client: &mut Client, out: &Output) -> Result<ExitCode> {
-        let link = client.json(Method::GET, &self.path(), None).await?;
+        let path = self.path(client).await?;
+        let link = client.json(Method::GET, &path, None).await?;
         out.print(&link, describe)
     }
 
     /// Deletes the link.
     pub async fn delete(self, client: &mut Client, out: &Output) -> Result<ExitCode> {
-        client.json(Method::DELETE, &self.path(), None).await?;
+        let path = self.path(client).await?;
+        client.json(Method::DELETE, &path, None).await?;
         out.print(&json!({"deleted": self.code}), |_| format!("Deleted {}", self.code))
     }
 }
@@ -249,7 +263,8 @@ impl Update {
         for setting in &self.clear {
             fields.insert(setting.replace('-', "_"), Value::Null);
         }
-        let link = client.json(Method::PATCH, &self.which.path(), Some(&Value::Object(fields))).await?;
+        let path = self.which.path(client).await?;
+        let link = client.json(Method::PATCH, &path, Some(&Value::Object(fields))).await?;
         out.print(&link, describe)
     }
 }

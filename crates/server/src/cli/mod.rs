@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use client::Client;
 use serde_json::Value;
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ pub struct Cli {
 
 /// Options of every command. Every configuration key is also a variable TERSE_<KEY>; see docs/configuration.md.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 struct Options {
     /// Where to listen [env: TERSE_LISTEN] [default: 127.0.0.1:8080]
     #[arg(long, global = true, value_name = "ADDRESS")]
@@ -43,15 +45,15 @@ struct Options {
     /// What short links begin with [env: TERSE_BASE_URL] [default: the address listened on]
     #[arg(long, global = true, value_name = "URL")]
     base_url: Option<String>,
-    /// A file of configuration keys, TOML
-    #[arg(long, global = true, env = "TERSE_CONFIG", value_name = "FILE")]
+    /// A file of configuration keys, TOML [env: TERSE_CONFIG]
+    #[arg(long, global = true, env = "TERSE_CONFIG", hide_env = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print JSON
     #[arg(long, global = true)]
     json: bool,
-    /// As which user to act; made if there is none of that name
-    #[arg(long, global = true, default_value = crate::http::auth::LOCAL_USER, value_name = "NAME", env = "TERSE_USER")]
-    user: String,
+    /// As which user to act; made if there is none of that name [env: TERSE_USER] [default: local]
+    #[arg(long, global = true, env = "TERSE_USER", hide_env = true, value_name = "NAME")]
+    user: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -133,7 +135,11 @@ impl Options {
         if let Some(path) = &self.config {
             raw.read_file(path);
         }
-        raw.read_environment(std::env::vars().filter(|(name, _)| name != "TERSE_USER"));
+        // Whoever else's variables need not be text.
+        let text = |(name, value): (OsString, OsString)| {
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+        };
+        raw.read_environment(std::env::vars_os().filter_map(text).filter(|(name, _)| name != "TERSE_USER"));
         let options = [("listen", &self.listen), ("data_dir", &self.data_dir), ("base_url", &self.base_url)];
         for (key, value) in options {
             if let Some(value) = value {
@@ -162,10 +168,15 @@ impl Output {
 /// Prints to stdout. A reader that has gone away, as `head` does, is no error.
 fn print_line(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
-        result => result.context("cannot print"),
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(quiet_at_head).context("cannot print")
+}
+
+/// Ends the command without a word when the reader of its output has gone away.
+fn quiet_at_head(error: std::io::Error) -> std::io::Error {
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        std::process::exit(0);
     }
+    error
 }
 
 /// A field of an answer as text.

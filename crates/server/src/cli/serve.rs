@@ -4,6 +4,7 @@ use crate::app::Running;
 use crate::clock::Clock;
 use crate::config::{AnonymousCreate, Config};
 use anyhow::{Context, Result};
+use std::io::Write;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::Targets;
@@ -23,7 +24,10 @@ pub fn run(config: Config, unknown_variables: &[String]) -> Result<ExitCode> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let running = Running::start(config, Clock::System).await.context("terse could not start")?;
-        super::print_line(&welcome(&running))?;
+        // A server that nobody reads serves all the same.
+        if let Err(error) = writeln!(std::io::stdout(), "{}", welcome(&running)) {
+            tracing::warn!(%error, "Could not print where terse listens: {error}");
+        }
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}

@@ -129,15 +129,20 @@ impl Server {
     /// The same for the command line's socket.
     pub async fn serve_unix(self: Arc<Self>, listener: UnixListener, mut stop: watch::Receiver<bool>) {
         let router = router(self.app.clone());
+        let (done, mut all_done) = tokio::sync::mpsc::channel::<Infallible>(1);
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                _ = stop.wait_for(|stop| *stop) => return,
+                _ = stop.wait_for(|stop| *stop) => break,
             };
             match accepted {
                 Ok((stream, _)) => {
                     let service = Service { server: self.clone(), router: router.clone(), peer: Peer::Local };
-                    tokio::spawn(serve_http1(service, TokioIo::new(stream), stop.clone()));
+                    let (stop, done) = (stop.clone(), done.clone());
+                    tokio::spawn(async move {
+                        serve_http1(service, TokioIo::new(stream), stop).await;
+                        drop(done);
+                    });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "Could not accept a local connection: {error}");
@@ -145,6 +150,8 @@ impl Server {
                 }
             }
         }
+        drop((listener, done));
+        let _ = all_done.recv().await;
     }
 
     fn next_request_id(&self) -> HeaderValue {

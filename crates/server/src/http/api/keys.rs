@@ -294,7 +294,8 @@ pub async fn list(State(app): State<Arc<App>>, context: Context) -> Result<Respo
         vec![acting_user(&context)?.clone()]
     };
     let only = if context.actor.is_admin() { None } else { Some(acting_user(&context)?.id) };
-    let keys = app.accounts.store.key_list(only).await?;
+    let mut keys = app.accounts.store.key_list(only).await?;
+    keys.sort_by_key(|key| key.created_at);
     let name_of =
         |key: &ApiKey| users.iter().find(|user| user.id == key.user).map_or("", |user| user.name.as_str());
     let answer = KeysAnswer { keys: keys.iter().map(|key| KeyAnswer::of(key, name_of(key))).collect() };
