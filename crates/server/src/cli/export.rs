@@ -1,14 +1,14 @@
 //! `terse export`.
 
-use super::Output;
 use super::client::Client;
 use super::links::Pages;
+use super::{Output, quiet_at_head};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use serde_json::Value;
 use std::fs::File;
-use std::io::{BufWriter, Write, stdout};
+use std::io::{self, BufWriter, Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -28,12 +28,12 @@ pub struct Export {
     #[arg(default_value = "-")]
     file: PathBuf,
     /// csv or ndjson [default: by the file's name, else ndjson]
-    #[arg(long)]
+    #[arg(long, hide_possible_values = true)]
     format: Option<Format>,
 }
 
 /// Columns of a CSV export; `terse import` reads them.
-const COLUMNS: [&str; 13] = [
+const COLUMNS: [&str; 16] = [
     "short_url",
     "short_code",
     "domain",
@@ -47,6 +47,9 @@ const COLUMNS: [&str; 13] = [
     "click_limit",
     "starts_at",
     "fallback_url",
+    "forward_query",
+    "enabled",
+    "has_password",
 ];
 
 /// Links that are fetched at once.
@@ -64,7 +67,7 @@ impl Export {
         } else {
             Box::new(File::create(&self.file).with_context(|| format!("cannot write {:?}", self.file))?)
         };
-        let mut sink = BufWriter::new(sink);
+        let mut sink = BufWriter::new(Sink(sink));
         if format == Format::Csv {
             csv_line(&mut sink, COLUMNS.iter().map(|name| (*name).to_owned()))?;
         }
@@ -91,6 +94,19 @@ impl Export {
     }
 }
 
+/// What is written to; a reader that has gone away, as `head` does, ends the command.
+struct Sink(Box<dyn Write>);
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(quiet_at_head)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(quiet_at_head)
+    }
+}
+
 fn csv_line(sink: &mut impl Write, cells: impl Iterator<Item = String>) -> Result<()> {
     let mut writer = csv::WriterBuilder::new().from_writer(sink);
     writer.write_record(cells.collect::<Vec<_>>())?;
@@ -102,7 +118,7 @@ fn cell(name: &str, value: &Value) -> String {
     let text = match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
-        Value::Array(values) => values.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+        Value::Array(values) => list_cell(value, values),
         value => value.to_string(),
     };
     let is_free_text = ["title", "tags", "notes"].contains(&name);
@@ -111,4 +127,12 @@ fn cell(name: &str, value: &Value) -> String {
     } else {
         text
     }
+}
+
+/// A list as a cell: its items with commas between them, or JSON when an item would not survive that.
+fn list_cell(value: &Value, items: &[Value]) -> String {
+    let items: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+    let is_plain =
+        |item: &&str| item.trim() == *item && !item.contains([',', ';', '|']) && !item.starts_with('[');
+    if items.iter().all(is_plain) { items.join(",") } else { value.to_string() }
 }

@@ -3,15 +3,17 @@
 use super::Output;
 use super::client::{Client, read_json};
 use super::export::Format;
+use crate::http::body::BODY_LEN_MAX;
 use anyhow::{Context, Result, bail};
 use axum::body::Body;
 use clap::Args;
+use csv::StringRecord;
 use http::header::CONTENT_TYPE;
 use http::{Method, Request};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, stdin};
+use std::io::{self, BufRead, BufReader, Read, stdin};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -21,7 +23,7 @@ pub struct Import {
     /// A CSV file with a header line, or NDJSON; - for stdin
     file: PathBuf,
     /// csv or ndjson [default: by the file's name, else by its first character]
-    #[arg(long)]
+    #[arg(long, hide_possible_values = true)]
     format: Option<Format>,
     /// The domain of links that name none
     #[arg(long)]
@@ -29,14 +31,23 @@ pub struct Import {
 }
 
 type Input = BufReader<Box<dyn Read>>;
+/// A row, or why it is none; outside of that, why there can be no further one.
+type ReadRow = io::Result<Result<Map<String, Value>>>;
+
+/// What some programs begin a text file with.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Rows in one call.
 const BATCH_LEN: usize = 5_000;
+/// Bytes after which a call takes no further row.
+const BATCH_BYTES: usize = 8 << 20;
+/// Longest row, in bytes: as much as a call takes that creates one link.
+const ROW_LEN_MAX: usize = BODY_LEN_MAX;
 /// Refusals that the report tells one by one.
 const REFUSALS_SHOWN_MAX: usize = 100;
 
 /// Fields of a link that can be imported.
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 15] = [
     "long_url",
     "custom_alias",
     "domain",
@@ -51,6 +62,7 @@ const FIELDS: [&str; 14] = [
     "starts_at",
     "fallback_url",
     "forward_query",
+    "enabled",
 ];
 /// What others call them.
 const SYNONYMS: [(&str, &str); 14] = [
@@ -94,6 +106,13 @@ impl Import {
     pub async fn run(self, client: &mut Client, out: &Output) -> Result<ExitCode> {
         let (mut input, length) = self.open()?;
         let progress = progress_bar(length);
+        if input
+            .fill_buf()
+            .with_context(|| format!("cannot read {:?}", self.file))?
+            .starts_with(BYTE_ORDER_MARK)
+        {
+            input.consume(BYTE_ORDER_MARK.len());
+        }
         let first = input.fill_buf()?.iter().copied().find(|byte| !byte.is_ascii_whitespace());
         let by_name = match self.file.extension().and_then(|end| end.to_str()) {
             Some("csv") => Some(Format::Csv),
@@ -101,21 +120,24 @@ impl Import {
             _ => None,
         };
         let by_content = if first == Some(b'{') { Format::Ndjson } else { Format::Csv };
-        let rows: Box<dyn Iterator<Item = Result<Map<String, Value>>>> =
-            match self.format.or(by_name).unwrap_or(by_content) {
-                Format::Ndjson => Box::new(ndjson_rows(progress.wrap_read(input))),
-                Format::Csv => Box::new(csv_rows(progress.wrap_read(input))?),
-            };
+        let rows: Box<dyn Iterator<Item = ReadRow>> = match self.format.or(by_name).unwrap_or(by_content) {
+            Format::Ndjson => Box::new(ndjson_rows(progress.wrap_read(input))),
+            Format::Csv => Box::new(csv_rows(progress.wrap_read(input))?),
+        };
         let mut report = Report::default();
-        let mut batch = Vec::with_capacity(BATCH_LEN);
+        let (mut batch, mut bytes) = (Vec::with_capacity(BATCH_LEN), 0);
         for row in rows {
             report.rows += 1;
-            match row.and_then(|row| self.translate(row)) {
-                Ok(row) => batch.push((report.rows, row)),
+            match row?.and_then(|row| self.translate(row)).and_then(Row::new) {
+                Ok(row) => {
+                    bytes += row.json.len();
+                    batch.push((report.rows, row));
+                }
                 Err(error) => report.refuse(report.rows, format!("{error:#}")),
             }
-            if batch.len() == BATCH_LEN {
+            if batch.len() == BATCH_LEN || bytes >= BATCH_BYTES {
                 send(client, std::mem::take(&mut batch), &mut report).await?;
+                bytes = 0;
                 progress.set_message(format!("{} rows", report.rows));
             }
         }
@@ -138,12 +160,14 @@ impl Import {
     /// A row as a request to create a link. A row without a code takes an equal link that an earlier run made.
     fn translate(&self, row: Map<String, Value>) -> Result<Map<String, Value>> {
         let mut request = Map::new();
+        let mut had_password = false;
         for (name, value) in row {
             let lower = name.trim().to_ascii_lowercase();
             let name = SYNONYMS
                 .iter()
                 .find(|(synonym, _)| *synonym == lower)
                 .map_or(lower.as_str(), |(_, name)| name);
+            had_password |= name == "has_password" && value == true;
             // Columns of other programs, and of our own export, that no link can be created with.
             if !FIELDS.contains(&name) || value.is_null() {
                 continue;
@@ -154,6 +178,10 @@ impl Import {
         }
         if !request.contains_key("long_url") {
             bail!("there is no long_url");
+        }
+        // A link that asked for a password must not come back open.
+        if had_password && !request.contains_key("password") {
+            bail!("the link has a password, which no export holds; add it as the field password");
         }
         if let (Some(domain), false) = (&self.domain, request.contains_key("domain")) {
             request.insert("domain".to_owned(), json!(domain));
@@ -173,22 +201,29 @@ fn progress_bar(length: Option<u64>) -> ProgressBar {
     }
 }
 
-fn ndjson_rows(input: impl Read) -> impl Iterator<Item = Result<Map<String, Value>>> {
+fn ndjson_rows(input: impl Read) -> impl Iterator<Item = ReadRow> {
     let lines = BufReader::new(input).split(b'\n');
     let lines = lines.filter(|line| !line.as_ref().is_ok_and(|line| line.trim_ascii().is_empty()));
-    lines.map(|line| serde_json::from_slice(&line?).context("not a JSON object"))
+    lines.map(|line| Ok(serde_json::from_slice(&line?).context("not a JSON object")))
 }
 
-fn csv_rows(input: impl Read) -> Result<impl Iterator<Item = Result<Map<String, Value>>>> {
+fn csv_rows(input: impl Read) -> Result<impl Iterator<Item = ReadRow>> {
     let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::Headers).from_reader(input);
     let headers = reader.headers().context("the file has no readable header line")?.clone();
-    let names: Vec<String> =
-        headers.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect();
-    Ok(reader.into_records().map(move |record| {
-        let record = record.context("not a CSV line")?;
-        let cells = names.iter().zip(record.iter()).filter(|(_, cell)| !cell.is_empty());
-        Ok(cells.map(|(name, cell)| (name.clone(), cell_value(name, cell))).collect())
+    Ok(reader.into_records().map(move |record| match record {
+        Ok(record) => Ok(csv_row(&headers, &record)),
+        Err(error) if error.is_io_error() => Err(error.into()),
+        Err(error) => Ok(Err(error).context("not a CSV line")),
     }))
+}
+
+fn csv_row(headers: &StringRecord, record: &StringRecord) -> Result<Map<String, Value>> {
+    // As when an address with a comma stands without quotes: what is before the comma leads elsewhere.
+    if record.iter().skip(headers.len()).any(|cell| !cell.is_empty()) {
+        bail!("has {} cells, and the header names {}; put quotes around commas", record.len(), headers.len());
+    }
+    let cells = headers.iter().zip(record.iter()).filter(|(_, cell)| !cell.is_empty());
+    Ok(cells.map(|(name, cell)| (name.to_owned(), cell_value(name, cell))).collect())
 }
 
 fn cell_value(name: &str, cell: &str) -> Value {
@@ -197,24 +232,43 @@ fn cell_value(name: &str, cell: &str) -> Value {
         _ => cell,
     };
     match name.to_ascii_lowercase().as_str() {
-        "tags" | "tag" => cell.split([',', ';', '|']).map(str::trim).filter(|tag| !tag.is_empty()).collect(),
+        "tags" | "tag" => match serde_json::from_str(cell) {
+            Ok(Value::Array(tags)) => Value::Array(tags),
+            _ => cell.split([',', ';', '|']).map(str::trim).filter(|tag| !tag.is_empty()).collect(),
+        },
         "click_limit" | "expires_in" => cell.parse::<i64>().map_or_else(|_| json!(cell), Value::from),
-        "forward_query" => json!(["true", "1", "yes"].contains(&cell.to_ascii_lowercase().as_str())),
+        "forward_query" | "enabled" | "has_password" => match cell.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" => json!(true),
+            "false" | "0" | "no" => json!(false),
+            _ => json!(cell),
+        },
         _ => json!(cell),
     }
 }
 
-async fn send(
-    client: &mut Client,
-    batch: Vec<(usize, Map<String, Value>)>,
-    report: &mut Report,
-) -> Result<()> {
+/// A row that can be sent.
+struct Row {
+    fields: Map<String, Value>,
+    json: String,
+}
+
+impl Row {
+    fn new(fields: Map<String, Value>) -> Result<Self> {
+        let json = serde_json::to_string(&fields)?;
+        if json.len() > ROW_LEN_MAX {
+            bail!("is longer than {ROW_LEN_MAX} bytes");
+        }
+        Ok(Row { fields, json })
+    }
+}
+
+async fn send(client: &mut Client, batch: Vec<(usize, Row)>, report: &mut Report) -> Result<()> {
     if batch.is_empty() {
         return Ok(());
     }
     let mut body = String::new();
     for (_, row) in &batch {
-        body.push_str(&serde_json::to_string(row)?);
+        body.push_str(&row.json);
         body.push('\n');
     }
     let request = Request::post("/api/v1/urls/bulk").header(CONTENT_TYPE, "application/x-ndjson");
@@ -224,7 +278,7 @@ async fn send(
         match result["status"].as_u64() {
             Some(201) => report.created += 1,
             Some(200) => report.existing += 1,
-            Some(409) if is_there(client, row).await? => report.existing += 1,
+            Some(409) if is_there(client, &row.fields).await? => report.existing += 1,
             _ => report
                 .refuse(*number, result["error"]["detail"].as_str().unwrap_or("no reason given").to_owned()),
         }
