@@ -2,4 +2,11 @@
 
 mod support;
 
+mod backup;
+mod cli;
+mod crash;
+mod disk;
+mod generators;
+mod import_export;
+mod shutdown;
 mod smoke;

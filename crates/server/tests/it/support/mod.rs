@@ -2,12 +2,19 @@
 
 #![allow(dead_code, reason = "no test needs all of it")]
 
+mod logs;
+mod place;
 mod process;
 
 pub use http::Method;
 #[allow(unused_imports, reason = "the smoke test needs no process")]
 pub use process::Terse;
 pub use serde_json::{Value, json};
+#[allow(unused_imports, reason = "the smoke test needs none")]
+pub use {
+    logs::Logged,
+    place::{Connection, Place},
+};
 
 use axum::body::{Body, Bytes};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
