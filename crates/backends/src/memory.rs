@@ -12,10 +12,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use terse_model::code::BUILT_IN_WORDS;
 use terse_model::code_space::{CodeSpace, LinkId};
 use terse_model::domain::{Domain, DomainId, DomainName};
-use terse_model::link::{Link, LinkKey, LinkRecord, Removal};
+use terse_model::link::{ClickLimit, Link, LinkKey, LinkRecord, Removal, Revision};
 use terse_model::store::{
-    AccountReceipt, AccountStore, ChangeRule, IdLease, Instance, KeptAnswer, LinkStore, LinkWrite,
-    LinkWritten, ListPage, ListQuery, NewLink, Receipt, Result, StoreError, UserSave,
+    AccountReceipt, AccountStore, ChangeRule, ClickTaken, IdLease, Instance, KeptAnswer, LinkStore,
+    LinkWrite, LinkWritten, ListPage, ListQuery, NewLink, Receipt, Result, StoreError, UserSave,
 };
 use terse_model::tenant::{ApiKey, Role, SecretHash, Tier, User, UserId, UserName};
 use terse_model::time::Timestamp;
@@ -138,14 +138,19 @@ impl LinkStore for MemoryStore {
         Ok(ListPage { links, next })
     }
 
-    async fn click_take(&self, id: LinkId) -> Result<bool> {
+    async fn click_take(&self, id: LinkId, revision: Revision) -> Result<ClickTaken> {
         let mut state = self.lock();
         let Some(Row { record: LinkRecord::Present(link), .. }) = state.rows.get_mut(&id) else {
-            return Ok(false);
+            return Ok(ClickTaken::Changed);
         };
-        let taken = link.click_limit().is_some_and(|limit| !limit.is_reached());
-        link.clicks_used += u32::from(taken);
-        Ok(taken)
+        if link.revision != revision {
+            return Ok(ClickTaken::Changed);
+        }
+        if link.click_limit().is_none_or(ClickLimit::is_reached) {
+            return Ok(ClickTaken::NoneLeft);
+        }
+        link.clicks_used += 1;
+        Ok(ClickTaken::Taken)
     }
 
     async fn links_sweep(&self, before: Timestamp, now: Timestamp, limit: usize) -> Result<Vec<LinkKey>> {

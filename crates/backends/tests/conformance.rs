@@ -238,7 +238,9 @@ impl<'a, S: LinkStore> Run<'a, S> {
                 let receipt = request.map(|part| self.receipt(part));
                 self.tell(operation, store.links_write(batch, receipt).await);
             }
-            Operation::TakeClick(index) => self.tell(operation, store.click_take(self.id(index)).await),
+            Operation::TakeClick(index) => {
+                self.tell(operation, store.click_take(self.id(index), Revision::FIRST).await);
+            }
             Operation::SweepLinks => {
                 let mut swept = store.links_sweep(self.now.plus_seconds(-1), self.now, 1000).await;
                 if let Ok(keys) = &mut swept {

@@ -69,9 +69,11 @@ impl RedirectType {
     /// Reads a status, or `permanent` (301) or `temporary` (302).
     pub fn parse(text: &str) -> Option<Self> {
         match text {
-            "permanent" => Some(RedirectType::MovedPermanently),
-            "temporary" => Some(RedirectType::Found),
-            _ => text.parse().ok().and_then(RedirectType::from_status),
+            "301" | "permanent" => Some(RedirectType::MovedPermanently),
+            "302" | "temporary" => Some(RedirectType::Found),
+            "307" => Some(RedirectType::TemporaryRedirect),
+            "308" => Some(RedirectType::PermanentRedirect),
+            _ => None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! [`decide`]: what a visitor of a link gets. Pure, and tested by a table.
 
-use crate::link::{ClickLimit, Link, LinkRecord, RedirectType, Removal};
+use crate::link::{ClickLimit, LinkRecord, LinkSettings, RedirectType, Removal};
 use crate::time::Timestamp;
 use std::borrow::Cow;
 
@@ -118,15 +118,14 @@ pub fn decide<'a>(
     Decision::Redirect(Redirect {
         location,
         redirect_type: settings.redirect_type,
-        cache: cache_policy(link, now, permanent_max_age),
+        cache: cache_policy(settings, now, permanent_max_age),
         takes_click: settings.click_limit.is_some(),
         is_secret: settings.password_hash.is_some(),
     })
 }
 
-/// How long browsers may keep the redirect of a link that can be followed at `now`.
-pub fn cache_policy(link: &Link, now: Timestamp, permanent_max_age: u32) -> CachePolicy {
-    let settings = &link.settings;
+/// How long browsers may keep the redirect of a link with these settings that can be followed at `now`.
+pub fn cache_policy(settings: &LinkSettings, now: Timestamp, permanent_max_age: u32) -> CachePolicy {
     if settings.password_hash.is_some() || settings.click_limit.is_some() || settings.starts_at.is_some() {
         return CachePolicy::NoStore;
     }
@@ -184,7 +183,7 @@ mod tests {
     use crate::code::ShortCode;
     use crate::code_space::LinkId;
     use crate::domain::DomainId;
-    use crate::link::{LinkKey, LinkSettings, Revision};
+    use crate::link::{Link, LinkKey, Revision};
     use crate::target::TargetUrl;
     use proptest::prelude::*;
 

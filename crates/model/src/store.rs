@@ -5,7 +5,7 @@
 
 use crate::code_space::{CodeSpace, LinkId};
 use crate::domain::{Domain, DomainName};
-use crate::link::{Link, LinkKey, LinkRecord, LinkState};
+use crate::link::{Link, LinkKey, LinkRecord, LinkState, Revision};
 use crate::tenant::{ApiKey, Role, SecretHash, Tier, User, UserId, UserName};
 use crate::time::Timestamp;
 use async_trait::async_trait;
@@ -56,8 +56,8 @@ pub trait LinkStore: fmt::Debug + Send + Sync {
     /// Links in descending order of their ids.
     async fn link_list(&self, query: &ListQuery) -> Result<ListPage>;
 
-    /// Takes one of a link's limited clicks, durably. `false` when none is left, the link has gone or has no limit.
-    async fn click_take(&self, id: LinkId) -> Result<bool>;
+    /// Takes one of the limited clicks of a link in this revision, durably.
+    async fn click_take(&self, id: LinkId, revision: Revision) -> Result<ClickTaken>;
 
     /// Shrinks up to `limit` links that expired before `before` and have no fallback; returns their keys.
     async fn links_sweep(&self, before: Timestamp, now: Timestamp, limit: usize) -> Result<Vec<LinkKey>>;
@@ -139,6 +139,17 @@ pub struct NewLink {
     /// Find-if-exists: answer with an equal link that this owner made with this flag, if there is one. What nobody
     /// owns is never shared, since whoever deletes it would take it from somebody else.
     pub reuse_equal: bool,
+}
+
+/// What came of taking a click.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClickTaken {
+    /// It is taken.
+    Taken,
+    /// None is left.
+    NoneLeft,
+    /// The link has another revision by now, or is gone: decide again.
+    Changed,
 }
 
 /// Makes the new record from the stored one; `Ok(None)` leaves it as it is.

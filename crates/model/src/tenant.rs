@@ -211,6 +211,8 @@ pub enum Actor {
         scopes: Scopes,
         /// The key's own rate.
         creates_per_hour: Option<u32>,
+        /// When the key stops to work.
+        expires_at: Option<Timestamp>,
     },
     /// The local command line: an admin who owns what it makes as this user.
     Local(User),
@@ -225,11 +227,11 @@ impl Actor {
         }
     }
 
-    /// Whether the actor may see and change what belongs to others.
+    /// Whether the actor may see and change what belongs to others: an admin, with a key that says so.
     pub fn is_admin(&self) -> bool {
         match self {
             Actor::Anonymous => false,
-            Actor::User { user, .. } => user.role == Role::Admin,
+            Actor::User { user, scopes, .. } => user.role == Role::Admin && scopes.contains(Scope::Admin),
             Actor::Local(_) => true,
         }
     }

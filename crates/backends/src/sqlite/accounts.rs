@@ -14,15 +14,15 @@ use terse_model::time::Timestamp;
 impl AccountStore for SqliteStore {
     async fn user_get(&self, name: &UserName) -> Result<Option<User>> {
         let name = name.clone();
-        self.readers.run(move |connection| user_of_name(connection, &name)).await
+        self.queries.run(move |connection| user_of_name(connection, &name)).await
     }
 
     async fn user_find(&self, id: UserId) -> Result<Option<User>> {
-        self.readers.run(move |connection| user_of_id(connection, id)).await
+        self.queries.run(move |connection| user_of_id(connection, id)).await
     }
 
     async fn user_list(&self) -> Result<Vec<User>> {
-        self.readers
+        self.queries
             .run(|connection| {
                 let sql = format!("SELECT {USER} FROM users ORDER BY id");
                 let mut statement = connection.prepare_cached(&sql).map_err(store_error)?;
@@ -44,7 +44,7 @@ impl AccountStore for SqliteStore {
 
     async fn key_find(&self, hash: &SecretHash) -> Result<Option<(ApiKey, User)>> {
         let hash = *hash;
-        self.readers
+        self.lookups
             .run(move |connection| {
                 let key = connection
                     .prepare_cached(&format!("SELECT {KEY} FROM keys WHERE hash = ?1"))
@@ -60,7 +60,7 @@ impl AccountStore for SqliteStore {
     }
 
     async fn key_list(&self, user: Option<UserId>) -> Result<Vec<ApiKey>> {
-        self.readers
+        self.queries
             .run(move |connection| {
                 let sql = format!("SELECT {KEY} FROM keys WHERE ?1 IS NULL OR user = ?1 ORDER BY id");
                 let mut statement = connection.prepare_cached(&sql).map_err(store_error)?;
@@ -103,7 +103,7 @@ impl AccountStore for SqliteStore {
     }
 
     async fn domain_list(&self) -> Result<Vec<Domain>> {
-        self.readers
+        self.queries
             .run(|connection| {
                 let mut statement = connection
                     .prepare_cached("SELECT id, name, created_at FROM domains ORDER BY id")

@@ -12,15 +12,15 @@ use terse_model::link::{
     Link, LinkKey, LinkRecord, LinkSettings, RedirectType, Removal, RemovedLink, Revision,
 };
 use terse_model::store::{
-    IdLease, KeptAnswer, LinkStore, LinkWrite, LinkWritten, ListPage, ListQuery, NewLink, Receipt, Result,
-    StoreError,
+    ClickTaken, IdLease, KeptAnswer, LinkStore, LinkWrite, LinkWritten, ListPage, ListQuery, NewLink,
+    Receipt, Result, StoreError,
 };
 use terse_model::target::TargetUrl;
 use terse_model::tenant::{SecretHash, UserId};
 use terse_model::time::Timestamp;
 
 /// Rows that a page of a filtered list reads at most, so that a rare match costs no scan of everything at once.
-const SCAN_LEN_MAX: usize = 50_000;
+const SCAN_LEN_MAX: usize = 10_000;
 
 #[async_trait]
 impl LinkStore for SqliteStore {
@@ -33,7 +33,7 @@ impl LinkStore for SqliteStore {
             return Ok(None);
         }
         let (codes, key) = (self.instance.codes.clone(), key.clone());
-        self.readers.run(move |connection| get(connection, &codes, &key)).await
+        self.lookups.run(move |connection| get(connection, &codes, &key)).await
     }
 
     async fn links_write(
@@ -61,20 +61,21 @@ impl LinkStore for SqliteStore {
 
     async fn link_list(&self, query: &ListQuery) -> Result<ListPage> {
         let (codes, query) = (self.instance.codes.clone(), query.clone());
-        self.readers.run(move |connection| list(connection, &codes, &query)).await
+        self.queries.run(move |connection| list(connection, &codes, &query)).await
     }
 
-    async fn click_take(&self, id: LinkId) -> Result<bool> {
+    async fn click_take(&self, id: LinkId, revision: Revision) -> Result<ClickTaken> {
         let statements = move |connection: &Connection| {
-            let Some(record) = get_by_id(connection, id)? else { return Ok(false) };
-            let limit = record.extra.click_limit.unwrap_or(0);
-            if record.flags & REMOVED != 0 || record.clicks_used >= limit {
-                return Ok(false);
+            let row =
+                get_by_id(connection, id)?.filter(|row| row.revision == revision && row.flags & REMOVED == 0);
+            let Some(row) = row else { return Ok(ClickTaken::Changed) };
+            if row.clicks_used >= row.extra.click_limit.unwrap_or(0) {
+                return Ok(ClickTaken::NoneLeft);
             }
             connection
                 .prepare_cached("UPDATE links SET clicks_used = clicks_used + 1 WHERE id = ?1")
                 .and_then(|mut update| update.execute([id.0 as i64]))
-                .map(|_| true)
+                .map(|_| ClickTaken::Taken)
                 .map_err(store_error)
         };
         self.writer.run(statements).await
@@ -93,11 +94,12 @@ impl LinkStore for SqliteStore {
 
     async fn answers_get(&self, scope: &[u8; 32]) -> Result<Vec<KeptAnswer>> {
         let scope = *scope;
-        self.readers.run(move |connection| answers(connection, &scope).map_err(store_error)).await
+        self.queries.run(move |connection| answers(connection, &scope).map_err(store_error)).await
     }
 
     async fn answers_sweep(&self, before: Timestamp, limit: usize) -> Result<usize> {
-        let sql = "DELETE FROM answers WHERE (scope, part) IN (SELECT scope, part FROM answers WHERE at < ?1 LIMIT ?2)";
+        // Parts of one answer have one time, and go together.
+        let sql = "DELETE FROM answers WHERE at < ?1 AND scope IN (SELECT DISTINCT scope FROM answers WHERE at < ?1 LIMIT ?2)";
         self.writer
             .run(move |connection| {
                 connection.execute(sql, params![before.as_millis(), limit as i64]).map_err(store_error)
@@ -109,7 +111,7 @@ impl LinkStore for SqliteStore {
         let probe = |connection: &mut Connection| {
             connection.query_row("SELECT next FROM lease", [], |row| row.get::<_, i64>(0)).map(drop)
         };
-        self.readers.run(move |connection| probe(connection).map_err(store_error)).await?;
+        self.lookups.run(move |connection| probe(connection).map_err(store_error)).await?;
         // An empty transaction: the writer is alive and may take the lock.
         self.writer.run(|_| Ok(())).await
     }

@@ -15,7 +15,7 @@ mod threads;
 
 use rusqlite::Connection;
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use terse_model::code_space::{CodeSpace, Generator, InvalidGenerator};
@@ -28,7 +28,7 @@ pub struct SqliteOptions {
     /// Initialises a new store with this generator; refuses an existing one that has another. `None` takes what is
     /// recorded, and [`Generator::DEFAULT`] for a new store.
     pub generator: Option<Generator>,
-    /// Threads that read.
+    /// Threads that look up single rows; one more reads lists.
     pub readers: usize,
     /// Page cache of each connection, in KiB.
     pub cache_kib: u32,
@@ -49,7 +49,7 @@ pub enum OpenError {
     #[error("cannot open the store {path:?}")]
     Io {
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// Why.
         #[source]
         source: rusqlite::Error,
@@ -58,7 +58,7 @@ pub enum OpenError {
     #[error("{path:?} is not a terse store")]
     NotTerse {
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
     },
     /// The store was written by a later version.
     #[error(
@@ -66,7 +66,7 @@ pub enum OpenError {
     )]
     TooNew {
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// Its format.
         found: i64,
         /// Ours.
@@ -88,7 +88,7 @@ pub enum OpenError {
     #[error("the store {path:?} is damaged: {what}")]
     Damaged {
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// What is wrong.
         what: String,
     },
@@ -98,7 +98,12 @@ pub enum OpenError {
 #[derive(Debug)]
 pub struct SqliteStore {
     instance: Instance,
-    readers: Readers,
+    path: PathBuf,
+    cache_kib: u32,
+    /// Reads of one row, which redirects and keys wait for.
+    lookups: Readers,
+    /// Reads of many, which must not keep those waiting.
+    queries: Readers,
     writer: Writer,
     known: Arc<Known>,
 }
@@ -111,6 +116,9 @@ struct Known {
     /// Ids at or above the mark that a name spells.
     reserved: RwLock<Reserved>,
 }
+
+/// Lists and the like that may wait; each reads some thousand rows at most.
+const QUERIES_LEN_MAX: usize = 256;
 
 /// Above this many reserved ids, memory is worth more than the shortcut.
 const RESERVED_LEN_MAX: usize = 1_000_000;
@@ -134,13 +142,16 @@ impl SqliteStore {
         }
         let mark = links::read_mark(&writer).map_err(io)?;
         let reserved = links::read_reserved_from(&writer, mark, RESERVED_LEN_MAX).map_err(io)?;
-        let connections = (0..options.readers.max(1))
-            .map(|_| schema::open_connection(path, options.cache_kib, true))
-            .collect::<Result<Vec<Connection>, _>>()
-            .map_err(io)?;
+        let connections = |count: usize| {
+            let open = |_| schema::open_connection(path, options.cache_kib, true);
+            (0..count).map(open).collect::<Result<Vec<Connection>, _>>().map_err(io)
+        };
         Ok(SqliteStore {
             instance,
-            readers: Readers::start(connections, options.queue_len_max),
+            path: path.to_owned(),
+            cache_kib: options.cache_kib,
+            lookups: Readers::start(connections(options.readers.max(1))?, options.queue_len_max),
+            queries: Readers::start(connections(1)?, QUERIES_LEN_MAX),
             writer: Writer::start(writer, options.queue_len_max),
             known: Arc::new(Known {
                 mark: AtomicU64::new(mark),
@@ -157,7 +168,9 @@ impl SqliteStore {
     /// Writes a consistent copy of the store as of now into the new file `path`, while serving goes on.
     pub async fn backup(&self, path: &Path) -> Result<(), StoreError> {
         let path = path.to_owned();
-        self.readers
+        // On a thread and a connection of its own: it may take minutes.
+        let connection = schema::open_connection(&self.path, self.cache_kib, true).map_err(store_error)?;
+        Readers::start(vec![connection], 1)
             .run(move |connection| {
                 let text = path
                     .to_str()

@@ -76,40 +76,45 @@ impl Drop for Writer {
     }
 }
 
-/// One job of the writer: its statements may run twice, when a batch is undone because of another job in it.
+/// One job of the writer.
 trait WriteJob: Send {
-    /// Runs the statements inside an open transaction.
-    fn run(&mut self, connection: &Connection) -> Result<()>;
-    /// After the commit: lets the caller know.
+    /// Runs the statements inside an open transaction; `false` when they failed.
+    fn run(&mut self, connection: &Connection) -> bool;
+    /// After the commit: lets the caller know what came of it, a failure of its own included.
     fn succeed(self: Box<Self>);
-    /// After a rollback.
+    /// The transaction failed, and everything in it.
     fn fail(self: Box<Self>, error: StoreError);
 }
 
 struct Job<T, F, C> {
-    statements: F,
+    statements: Option<F>,
     on_commit: C,
-    outcome: Option<T>,
+    outcome: Option<Result<T>>,
     reply: oneshot::Sender<Result<T>>,
 }
 
 impl<T, F, C> WriteJob for Job<T, F, C>
 where
     T: Send,
-    F: FnMut(&Connection) -> Result<T> + Send,
+    F: FnOnce(&Connection) -> Result<T> + Send,
     C: FnOnce(&T) + Send,
 {
-    fn run(&mut self, connection: &Connection) -> Result<()> {
-        let statements = AssertUnwindSafe(|| (self.statements)(connection));
-        self.outcome = Some(catch_unwind(statements).unwrap_or_else(|_| Err(panicked()))?);
-        Ok(())
+    fn run(&mut self, connection: &Connection) -> bool {
+        let Some(statements) = self.statements.take() else { return false };
+        let outcome =
+            catch_unwind(AssertUnwindSafe(|| statements(connection))).unwrap_or_else(|_| Err(panicked()));
+        let succeeded = outcome.is_ok();
+        self.outcome = Some(outcome);
+        succeeded
     }
 
     fn succeed(self: Box<Self>) {
-        if let Some(outcome) = self.outcome {
-            (self.on_commit)(&outcome);
-            let _ = self.reply.send(Ok(outcome));
+        let outcome = self.outcome.unwrap_or_else(|| Err(panicked()));
+        if let Ok(made) = &outcome {
+            (self.on_commit)(made);
         }
+        // Whoever asked may have gone away, which is no failure of ours.
+        let _ = self.reply.send(outcome);
     }
 
     fn fail(self: Box<Self>, error: StoreError) {
@@ -136,7 +141,7 @@ impl Writer {
     pub(super) async fn run<T, F>(&self, statements: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnMut(&Connection) -> Result<T> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
         self.run_then(statements, |_| ()).await
     }
@@ -145,45 +150,44 @@ impl Writer {
     pub(super) async fn run_then<T, F, C>(&self, statements: F, on_commit: C) -> Result<T>
     where
         T: Send + 'static,
-        F: FnMut(&Connection) -> Result<T> + Send + 'static,
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
         C: FnOnce(&T) + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Job { statements, on_commit, outcome: None, reply };
+        let job = Job { statements: Some(statements), on_commit, outcome: None, reply };
         let jobs = self.jobs.as_ref().ok_or_else(panicked)?;
         jobs.try_send(Box::new(job)).map_err(|_| overloaded("writer"))?;
         answer.await.unwrap_or_else(|_| Err(panicked()))
     }
 }
 
-/// Commits the whole batch at once, or, when a job of it fails, each job for itself.
+/// Commits the whole batch at once. A job that fails is undone alone; a commit that fails fails them all.
 fn write_batch(connection: &mut Connection, mut batch: Vec<Box<dyn WriteJob>>) {
     match transaction(connection, &mut batch) {
         Ok(()) => batch.into_iter().for_each(WriteJob::succeed),
-        Err(error) if batch.len() == 1 => batch.into_iter().for_each(|job| job.fail(clone_error(&error))),
-        Err(_) => {
-            for job in batch {
-                let mut alone = vec![job];
-                let result = transaction(connection, &mut alone);
-                for job in alone {
-                    match &result {
-                        Ok(()) => job.succeed(),
-                        Err(error) => job.fail(clone_error(error)),
-                    }
-                }
-            }
-        }
+        Err(error) => batch.into_iter().for_each(|job| job.fail(clone_error(&error))),
     }
 }
 
 fn transaction(connection: &mut Connection, batch: &mut [Box<dyn WriteJob>]) -> Result<()> {
+    let execute = |sql: &str| -> Result<()> {
+        let mut statement = connection.prepare_cached(sql).map_err(store_error)?;
+        statement.execute([]).map(drop).map_err(store_error)
+    };
     // An earlier rollback may itself have failed, on a full disk for instance.
     undo(connection);
-    connection.execute_batch("BEGIN IMMEDIATE").map_err(store_error)?;
-    let result = batch
-        .iter_mut()
-        .try_for_each(|job| job.run(connection))
-        .and_then(|()| connection.execute_batch("COMMIT").map_err(store_error));
+    let result = (|| {
+        execute("BEGIN IMMEDIATE")?;
+        for job in batch {
+            execute("SAVEPOINT job")?;
+            if !job.run(connection) {
+                // A full disk may have undone everything by now; then this fails, and with it the batch.
+                execute("ROLLBACK TO job")?;
+            }
+            execute("RELEASE job")?;
+        }
+        execute("COMMIT")
+    })();
     if result.is_err() {
         undo(connection);
     }
