@@ -33,7 +33,8 @@ impl Rate {
 
     /// Microseconds that one request is worth.
     fn interval_micros(self) -> i64 {
-        i64::from(self.per_seconds) * 1_000_000 / i64::from(self.count.max(1))
+        // A million a second is as fine as it gets.
+        (i64::from(self.per_seconds) * 1_000_000 / i64::from(self.count.max(1))).max(1)
     }
 
     fn window_micros(self) -> i64 {
@@ -50,7 +51,8 @@ pub struct Verdict {
     pub rate: Rate,
     /// Requests that could follow at once.
     pub remaining: u32,
-    /// Seconds until the bucket is full, or, after a refusal, until the next request is allowed; rounded up.
+    /// Seconds until the bucket is full, or, after a refusal, be it of a part, until the next request is allowed;
+    /// rounded up.
     pub wait_seconds: u64,
 }
 
@@ -141,7 +143,7 @@ fn take(full_at: &mut i64, rate: Rate, wanted: u32, now: i64) -> (u32, Verdict) 
     let tokens = (now + window - at) / interval;
     let taken = i64::from(wanted).min(tokens);
     *full_at = at + taken * interval;
-    let wait = if taken == 0 && wanted > 0 { *full_at + interval - window - now } else { *full_at - now };
+    let wait = if taken < i64::from(wanted) { *full_at + interval - window - now } else { *full_at - now };
     let verdict = Verdict {
         allowed: taken > 0 || wanted == 0,
         rate,
@@ -188,10 +190,18 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_beyond_measure_refuses_nobody() {
+        let limiter = Limiter::new(10);
+        let rate = Rate { count: u32::MAX, per_seconds: 1 };
+        assert!((0..1000).all(|_| limiter.check(&1, rate, at(0)).allowed));
+    }
+
+    #[test]
     fn several_tokens_are_taken_as_far_as_they_go() {
         let limiter = Limiter::new(100);
         assert_eq!(limiter.take(&1, Rate::per_hour(100), 70, at(0)).0, 70);
         assert_eq!(limiter.take(&1, Rate::per_hour(100), 70, at(0)).0, 30);
+        assert_eq!(limiter.take(&2, Rate::per_hour(100), 101, at(0)).1.wait_seconds, 36);
         let (taken, verdict) = limiter.take(&1, Rate::per_hour(100), 70, at(0));
         assert_eq!((taken, verdict.allowed, verdict.wait_seconds), (0, false, 36));
     }

@@ -14,7 +14,9 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, LOCATION, REFERRER_POLICY, SET_COOKIE};
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
+use std::borrow::Cow;
 use std::sync::Arc;
+use terse_model::code::ShortCode;
 use terse_model::link::{LinkKey, LinkRecord};
 
 /// A password as JSON.
@@ -29,7 +31,7 @@ struct PasswordRequest {
 struct NoHeaders;
 
 impl Headers for NoHeaders {
-    fn get(&self, _: RequestHeader) -> Option<&[u8]> {
+    fn get(&self, _: RequestHeader) -> Option<Cow<'_, [u8]>> {
         None
     }
 }
@@ -46,6 +48,10 @@ pub async fn unlock(State(app): State<Arc<App>>, context: Context, payload: Payl
 async fn try_unlock(app: &Arc<App>, context: &Context, payload: &Payload) -> Result<Response, ApiError> {
     let host = context.headers.get(HOST).and_then(|host| host.to_str().ok());
     let no_link = || ApiError::of_refusal(crate::redirect::Refusal::NotFound);
+    let address = context.client.limited_address(&context.headers, &app.config.trusted_proxies);
+    if let Some(refusal) = address.and_then(|address| app.redirect.limit(address, app.clock.now())) {
+        return Err(ApiError::of_refusal(refusal));
+    }
     let code = Request::code_in(&context.path).ok_or_else(no_link)?;
     let request =
         Request { is_head: false, host, code, query: None, limited_address: None, headers: &NoHeaders };
@@ -57,6 +63,7 @@ async fn try_unlock(app: &Arc<App>, context: &Context, payload: &Payload) -> Res
     let Some(hash) = link.settings.password_hash.clone() else {
         return Err(not_asked(&Known::Ruled(record)));
     };
+    let (link_id, revision) = (link.id, link.revision);
     let password = match payload.media_type {
         MediaType::Form => {
             let fields = payload.form()?;
@@ -78,15 +85,21 @@ async fn try_unlock(app: &Arc<App>, context: &Context, payload: &Payload) -> Res
     if too_long || !app.passwords.verify(password, hash).await? {
         return Ok(wrong_password(&key, context));
     }
+    // Hashing took a while: what was decided before it may not hold any more.
+    let current = app.redirect.find(&key).await.map_err(unavailable)?;
+    let Known::Ruled(record) = current else { return Err(not_asked(&current)) };
+    if !matches!(&*record, LinkRecord::Present(now) if now.id == link_id && now.revision == revision) {
+        return Err(ApiError::new(ErrorCode::PasswordRequired, "this link was changed just now; try again"));
+    }
     let proof = app.passwords.proof(&record, app.clock.now());
     let secure = if app.domains.base_url().scheme == "https" { "; Secure" } else { "" };
     let path = format!("/{}", key.code);
     let cookie =
         format!("{COOKIE}={proof}; Path={path}; Max-Age={UNLOCKED_SECONDS}; HttpOnly; SameSite=Lax{secure}");
-    match app.redirect.follow_unlocked(record).await {
+    match app.redirect.follow_unlocked(record, context.query.clone()).await {
         Answer::Reveal(reveal) => Ok(revealed(&reveal, &cookie)),
         Answer::Refuse(refusal) => Err(ApiError::of_refusal(refusal)),
-        Answer::Neutral | Answer::AskPassword(_) => Ok(wrong_password(&key, context)),
+        Answer::Neutral | Answer::AskPassword { .. } => Ok(wrong_password(&key, context)),
     }
 }
 
@@ -124,7 +137,7 @@ fn revealed(reveal: &Reveal, cookie: &str) -> Response {
 
 fn wrong_password(key: &LinkKey, context: &Context) -> Response {
     if wants_page(&context.headers) {
-        return ask(key.code.as_str(), Some("That is not the password."));
+        return ask(&key.code, context.query.as_deref(), Some("That is not the password."));
     }
     ApiError::new(ErrorCode::PasswordRequired, "")
         .at("password", "is not this link's password")
@@ -132,8 +145,9 @@ fn wrong_password(key: &LinkKey, context: &Context) -> Response {
 }
 
 /// The page that asks for the password of the link under this code.
-pub fn ask(code: &str, error: Option<&str>) -> Response {
-    let page = pages::password(&PasswordPage { action: &format!("/{code}"), error });
+pub fn ask(code: &ShortCode, query: Option<&str>, error: Option<&str>) -> Response {
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    let page = pages::password(&PasswordPage { action: &format!("/{code}{query}"), error });
     let mut response = html(StatusCode::UNAUTHORIZED, page);
     // Browsers apply `form-action` to the redirect that follows a form too, and ours leads anywhere.
     const POLICY: &str =

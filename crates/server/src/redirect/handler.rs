@@ -7,12 +7,13 @@ use crate::domains::Domains;
 use crate::limit::{Limiter, Rate, Verdict, counted_address};
 use crate::metrics::Metrics;
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use terse_model::code::ShortCode;
 use terse_model::link::{LinkKey, LinkRecord, RedirectType, Removal};
 use terse_model::redirect::{CachePolicy, Decision, Redirect, Visitor, decide, max_age};
-use terse_model::store::LinkStore;
+use terse_model::store::{ClickTaken, LinkStore, StoreError};
 use terse_model::time::Timestamp;
 
 /// A request for a short link.
@@ -34,8 +35,8 @@ pub struct Request<'a> {
 
 /// Reads single headers of a request.
 pub trait Headers: std::fmt::Debug + Sync {
-    /// The header's value, if it is there.
-    fn get(&self, name: RequestHeader) -> Option<&[u8]>;
+    /// The header's value, if it is there. Several fields of cookies are one.
+    fn get(&self, name: RequestHeader) -> Option<Cow<'_, [u8]>>;
 }
 
 /// Headers that the redirect path may ask for.
@@ -64,7 +65,12 @@ pub enum Answer {
     /// The link can be followed, but not by this request, which learns nothing.
     Neutral,
     /// Ask for the password of the link under this code.
-    AskPassword(ShortCode),
+    AskPassword {
+        /// The code.
+        code: ShortCode,
+        /// The query, which the link may forward.
+        query: Option<String>,
+    },
     /// Don't.
     Refuse(Refusal),
 }
@@ -144,13 +150,8 @@ impl Handler {
     /// The answer, if it can be had without waiting. Never blocks.
     pub fn lookup(self: &Arc<Self>, request: &Request<'_>) -> Lookup {
         let now = self.clock.now();
-        if let Some((limiter, rate)) = &self.limiter
-            && let Some(address) = request.limited_address
-        {
-            let verdict = limiter.check(&counted_address(address), *rate, now);
-            if !verdict.allowed {
-                return Lookup::Ready(self.refuse(Refusal::RateLimited(verdict)));
-            }
+        if let Some(refusal) = request.limited_address.and_then(|address| self.limit(address, now)) {
+            return Lookup::Ready(self.refuse(refusal));
         }
         let Some(key) = self.key_of(request) else {
             return Lookup::Ready(self.refuse(Refusal::NotFound));
@@ -162,6 +163,13 @@ impl Handler {
                 Lookup::Miss(Miss { handler: self.clone(), key, asked: Asked::of(request), then: Then::Load })
             }
         }
+    }
+
+    /// Counts a request of this address against its rate; refuses one too many.
+    pub fn limit(&self, address: IpAddr, now: Timestamp) -> Option<Refusal> {
+        let (limiter, rate) = self.limiter.as_ref()?;
+        let verdict = limiter.check(&counted_address(address), *rate, now);
+        (!verdict.allowed).then_some(Refusal::RateLimited(verdict))
     }
 
     /// What is under the key of a request, for those who ask without following it.
@@ -185,9 +193,8 @@ impl Handler {
     }
 
     /// After the password of `record` was given: what the visitor gets.
-    pub async fn follow_unlocked(self: &Arc<Self>, record: Arc<LinkRecord>) -> Answer {
-        let asked =
-            Asked { is_head: false, is_prefetch: false, query: None, cookies: None, is_unlocked: true };
+    pub async fn follow_unlocked(self: &Arc<Self>, record: Arc<LinkRecord>, query: Option<String>) -> Answer {
+        let asked = Asked { is_head: false, is_prefetch: false, query, cookies: None, is_unlocked: true };
         let now = self.clock.now();
         let key = record.key().clone();
         match self.answer_known(&key, Known::Ruled(record), &asked, now) {
@@ -231,7 +238,10 @@ impl Handler {
             }
             Decision::Redirect(redirect) => return Lookup::Ready(self.reveal(reveal_of(redirect))),
             Decision::Neutral => return Lookup::Ready(Answer::Neutral),
-            Decision::PasswordRequired => return Lookup::Ready(Answer::AskPassword(key.code.clone())),
+            Decision::PasswordRequired => {
+                let (code, query) = (key.code.clone(), asked.query.clone());
+                return Lookup::Ready(Answer::AskPassword { code, query });
+            }
             Decision::NotFound => Refusal::NotFound,
             Decision::NotStarted(at) => Refusal::NotStarted { wait_seconds: now.seconds_until(at) },
             Decision::Gone(removal) => Refusal::Gone(removal),
@@ -283,11 +293,14 @@ impl Asked {
             is_head: request.is_head,
             is_prefetch: purpose.is_some_and(|purpose| purpose.to_ascii_lowercase().starts_with(b"prefetch")),
             query: request.query.map(str::to_owned),
-            cookies: request.headers.get(RequestHeader::Cookie).map(<[u8]>::to_vec),
+            cookies: request.headers.get(RequestHeader::Cookie).map(Cow::into_owned),
             is_unlocked: false,
         }
     }
 }
+
+/// How often a request is decided anew because its link changes meanwhile.
+const DECISIONS_MAX: usize = 8;
 
 /// An answer that has to be waited for.
 #[derive(Debug)]
@@ -308,35 +321,48 @@ impl Miss {
     /// Waits for the store. Needs a tokio runtime, and nothing else of it.
     pub async fn wait(self) -> Answer {
         let Miss { handler, key, asked, mut then } = self;
-        loop {
-            then = match then {
-                Then::TakeClick(record, reveal) => return handler.take_click(&record, reveal).await,
+        for _ in 0..DECISIONS_MAX {
+            match then {
+                Then::TakeClick(record, reveal) => match handler.take_click(&record, reveal).await {
+                    Some(answer) => return answer,
+                    None => then = Then::Load,
+                },
                 Then::Load => match handler.resolver.load(&key).await {
                     Err(_) => return handler.refuse(Refusal::Unavailable),
                     Ok(known) => match handler.answer_known(&key, known, &asked, handler.clock.now()) {
                         Lookup::Ready(answer) => return answer,
-                        Lookup::Miss(miss) => miss.then,
+                        Lookup::Miss(miss) => then = miss.then,
                     },
                 },
-            };
+            }
         }
+        handler.refuse(Refusal::Unavailable)
     }
 }
 
 impl Handler {
-    /// Takes a click, on disk, before the target is revealed.
-    async fn take_click(&self, record: &Arc<LinkRecord>, reveal: Reveal) -> Answer {
-        match self.store.click_take(record.id()).await {
-            Ok(true) => self.reveal(reveal),
-            Ok(false) => {
+    /// Takes a click, on disk, before the target is revealed. `None` when the link was changed since the decision.
+    async fn take_click(&self, record: &Arc<LinkRecord>, reveal: Reveal) -> Option<Answer> {
+        let LinkRecord::Present(link) = &**record else { return None };
+        // One that is taken too late is lost: rather one redirect too few than one too many.
+        let take = self.store.click_take(link.id, link.revision);
+        let taken = tokio::time::timeout(self.resolver.timeout(), take).await;
+        match taken.unwrap_or(Err(StoreError::Timeout)) {
+            Ok(ClickTaken::Taken) if link.is_expired(self.clock.now()) => None,
+            Ok(ClickTaken::Taken) => Some(self.reveal(reveal)),
+            Ok(ClickTaken::Changed) => {
+                self.resolver.cache().invalidate(record.key());
+                None
+            }
+            Ok(ClickTaken::NoneLeft) => {
                 // What the cache holds is used up: let it learn so, and the next visitors cost no write.
                 self.resolver.cache().invalidate(record.key());
-                self.refuse(Refusal::ClickLimitReached)
+                Some(self.refuse(Refusal::ClickLimitReached))
             }
             Err(error) => {
                 tracing::warn!(error = ?error, "Could not take a click of `{}`: {error}", record.key().code);
                 self.metrics.store_failures.inc();
-                self.refuse(Refusal::Unavailable)
+                Some(self.refuse(Refusal::Unavailable))
             }
         }
     }

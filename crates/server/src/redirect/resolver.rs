@@ -70,6 +70,11 @@ impl Resolver {
         &self.inner.cache
     }
 
+    /// How long a redirect waits for the store.
+    pub fn timeout(&self) -> Duration {
+        self.inner.timeout
+    }
+
     /// What is known without asking anybody.
     pub fn peek(&self, key: &LinkKey, now: Timestamp) -> Option<Known> {
         let inner = &self.inner;
