@@ -29,7 +29,8 @@ use terse_model::store::{AccountStore, Instance, LinkStore, StoreError};
 use terse_model::tenant::{Actor, UserId};
 use terse_model::time::Timestamp;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
 
 /// Everything that a request may need.
 #[derive(Debug)]
@@ -66,8 +67,12 @@ pub struct App {
     pub openapi: String,
     /// The same as a page.
     pub docs_page: String,
+    /// Runs what takes long, off the loop threads.
+    pub background: Handle,
     /// Set when the server is about to stop.
     pub stopping: AtomicBool,
+    /// Ends the background's thread when the app is dropped.
+    _background_end: oneshot::Sender<()>,
 }
 
 /// Where links and accounts are kept.
@@ -175,6 +180,7 @@ impl App {
             AnonymousCreate::Off => false,
         };
         let document = router::openapi();
+        let (background, background_end) = start_background();
         Ok(Arc::new(App {
             limits: Limits::new(config.rates.clone()),
             accounts: Accounts::new(stores.accounts, clock.clone()),
@@ -190,6 +196,8 @@ impl App {
             anonymous_create_open: config.anonymous_create == AnonymousCreate::On,
             openapi: document.to_string(),
             docs_page: pages::docs(&document),
+            background,
+            _background_end: background_end,
             stopping: AtomicBool::new(false),
             clock,
             config,
@@ -201,14 +209,30 @@ impl App {
         self.limits.creates(&context.actor, context.client.address, wanted, self.clock.now())
     }
 
-    /// Whether a Host header names this server: a registered domain, or the address that it listens on.
+    /// Whether a Host header names this server: a registered domain, or this machine.
     pub fn is_own_host(&self, host: &str) -> bool {
         let is_loopback = || {
             let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
             DomainName::parse(name).is_ok_and(|name| is_loopback_name(&name))
         };
-        self.domains.is_known_host(host) || (self.config.listen.ip().is_loopback() && is_loopback())
+        self.domains.is_known_host(host) || is_loopback()
     }
+}
+
+/// A thread with a runtime of its own.
+fn start_background() -> (Handle, oneshot::Sender<()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("the system starts a runtime");
+    let handle = runtime.handle().clone();
+    let (end, ended) = oneshot::channel();
+    let work = move || drop(runtime.block_on(ended));
+    std::thread::Builder::new()
+        .name("background".to_owned())
+        .spawn(work)
+        .expect("the system starts a thread");
+    (handle, end)
 }
 
 fn base_url_of(address: SocketAddr, tls: bool) -> BaseUrl {
@@ -326,9 +350,10 @@ impl Running {
                     let mut commands = None;
                     if let Some(local) = local.and_then(|local| UnixListener::from_std(local).ok()) {
                         commands = Some(tokio::spawn(server.clone().serve_unix(local, stopped.clone())));
-                        tokio::spawn(sweeper::run(app, stopped.clone()));
+                        let background = app.background.clone();
+                        background.spawn(sweeper::run(app, stopped.clone()));
                         if let Some(tls) = tls {
-                            tokio::spawn(async move { tls.watch().await });
+                            background.spawn(async move { tls.watch().await });
                         }
                     }
                     match TcpListener::from_std(listener) {

@@ -15,6 +15,8 @@ pub struct Domains {
     base_url: BaseUrl,
     strict: bool,
     known: ArcSwap<Known>,
+    // Held from reading the domains until they are known, so that an older list can't replace a newer one.
+    refreshing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -26,7 +28,8 @@ struct Known {
 impl Domains {
     /// The domains of `store`, beside the default one of `base_url`.
     pub async fn load(store: Arc<dyn AccountStore>, base_url: BaseUrl, strict: bool) -> Result<Self> {
-        let domains = Domains { store, base_url, strict, known: ArcSwap::default() };
+        let (known, refreshing) = Default::default();
+        let domains = Domains { store, base_url, strict, known, refreshing };
         domains.refresh().await?;
         Ok(domains)
     }
@@ -95,6 +98,7 @@ impl Domains {
     }
 
     async fn refresh(&self) -> Result<()> {
+        let _turn = self.refreshing.lock().await;
         let mut known = Known::default();
         for domain in self.store.domain_list().await? {
             known.by_name.insert(domain.name.as_str().to_owned(), domain.id);

@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use terse_model::store::{AccountReceipt, AccountStore, Result, UserSave};
 use terse_model::tenant::{Actor, ApiKey, SecretHash, User};
 use terse_model::time::Timestamp;
@@ -25,12 +26,16 @@ pub struct Accounts {
     pub store: Arc<dyn AccountStore>,
     clock: Clock,
     known: Cache<SecretHash, Known>,
+    // Counts changes of users and keys. What was read before the last one is not believed, so that a slow read can't
+    // bring a revoked key back.
+    generation: AtomicU64,
 }
 
 #[derive(Clone, Debug)]
 struct Known {
     found: Option<Arc<(ApiKey, User)>>,
     until: Timestamp,
+    generation: u64,
 }
 
 /// A new secret of 256 random bits: `prefix` and 64 hexadecimal digits.
@@ -53,16 +58,18 @@ pub fn hash_of(secret: &str) -> SecretHash {
 impl Accounts {
     /// Users and keys of `store`.
     pub fn new(store: Arc<dyn AccountStore>, clock: Clock) -> Self {
-        Accounts { store, clock, known: Cache::new(KNOWN_LEN_MAX) }
+        Accounts { store, clock, known: Cache::new(KNOWN_LEN_MAX), generation: AtomicU64::new(0) }
     }
 
     /// Who holds `secret`; `None` when it is no key, or one that has ended.
     pub async fn authenticate(&self, secret: &str) -> Result<Option<Actor>> {
         let now = self.clock.now();
         let hash = hash_of(secret);
-        let known = match self.known.get(&hash).filter(|known| now < known.until) {
+        let generation = self.generation.load(Ordering::SeqCst);
+        let is_fresh = |known: &Known| now < known.until && known.generation == generation;
+        let known = match self.known.get(&hash).filter(is_fresh) {
             Some(known) => known,
-            None => self.look_up(hash, now).await?,
+            None => self.look_up(hash, now, generation).await?,
         };
         let usable = known.found.filter(|found| found.0.expires_at.is_none_or(|at| now < at));
         Ok(usable.map(|found| {
@@ -72,13 +79,14 @@ impl Accounts {
                 key_id: key.id,
                 scopes: key.scopes,
                 creates_per_hour: key.creates_per_hour,
+                expires_at: key.expires_at,
             }
         }))
     }
 
-    async fn look_up(&self, hash: SecretHash, now: Timestamp) -> Result<Known> {
+    async fn look_up(&self, hash: SecretHash, now: Timestamp, generation: u64) -> Result<Known> {
         let found = self.store.key_find(&hash).await?.map(Arc::new);
-        let known = Known { found, until: now.plus_seconds(KNOWN_SECONDS) };
+        let known = Known { found, until: now.plus_seconds(KNOWN_SECONDS), generation };
         self.known.insert(hash, known.clone());
         if let Some(found) = &known.found
             && found.0.last_used_at.is_none_or(|at| at.plus_seconds(TOUCH_SECONDS) < now)
@@ -95,16 +103,23 @@ impl Accounts {
 
     /// Makes or changes a user; see [`AccountStore::user_save`].
     pub async fn save_user(&self, save: UserSave, receipt: Option<AccountReceipt<User>>) -> Result<User> {
-        let user = self.store.user_save(save, receipt).await?;
-        self.known.clear();
-        Ok(user)
+        let user = self.store.user_save(save, receipt).await;
+        self.forget();
+        user
     }
 
     /// Revokes a key, at once on every thread.
     pub async fn revoke(&self, id: u32) -> Result<Option<ApiKey>> {
         let revoked = self.store.key_delete(id).await;
-        self.known.clear();
+        self.forget();
         revoked
+    }
+
+    /// Lets every thread ask the store again. Also after a failure, since a write that was not answered may have been
+    /// made.
+    fn forget(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.known.clear();
     }
 
     /// Adds a key.

@@ -32,6 +32,8 @@ pub struct Context {
     pub method: Method,
     /// Its path.
     pub path: String,
+    /// Its query, without `?`.
+    pub query: Option<String>,
     /// Its headers.
     pub headers: HeaderMap,
 }
@@ -51,10 +53,11 @@ impl FromRequestParts<Arc<App>> for Context {
             actor,
             client,
             anonymous_create: app.anonymous_create
-                && (app.anonymous_create_open || is_from_here(&parts.headers)),
+                && (app.anonymous_create_open || is_from_here(app, &parts.headers)),
             manage_token: token.and_then(|token| token.to_str().ok()).map(hash_of),
             method: parts.method.clone(),
             path: parts.uri.path().to_owned(),
+            query: parts.uri.query().map(str::to_owned),
             headers: parts.headers.clone(),
         })
     }
@@ -70,10 +73,13 @@ impl Context {
         }
     }
 
-    /// The same, but a manage token does as well.
-    pub fn require_or_token(&self, scope: Scope) -> Result<(), ApiError> {
+    /// The same, but a manage token does as well. Without a key, tries are counted as redirects are.
+    pub fn require_or_token(&self, app: &App, scope: Scope) -> Result<(), ApiError> {
         match (&self.actor, self.manage_token) {
-            (Actor::Anonymous, Some(_)) => Ok(()),
+            (Actor::Anonymous, Some(_)) => app
+                .redirect
+                .limit(self.client.address, app.clock.now())
+                .map_or(Ok(()), |no| Err(ApiError::of_refusal(no))),
             _ => self.require(scope),
         }
     }
@@ -87,11 +93,18 @@ impl Context {
     }
 }
 
-/// Whether a loopback request comes from this machine's user: not through a proxy, and not from a page of another site
-/// that their browser shows.
-fn is_from_here(headers: &HeaderMap) -> bool {
-    let site = headers.get("sec-fetch-site").map(http::HeaderValue::as_bytes);
-    !has_forwarding_header(headers) && matches!(site, None | Some(b"same-origin" | b"none"))
+/// Whether a loopback request comes from this machine's user: not through a proxy, not for another host (to which a
+/// hostile name may resolve), and not from a page of another site that their browser shows.
+pub fn is_from_here(app: &App, headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let host = text("host");
+    let site_fits = matches!(text("sec-fetch-site"), None | Some("same-origin" | "none"));
+    let origin = text("origin").map(|origin| origin.split_once("://").map(|(_, authority)| authority));
+    let origin_fits = origin.is_none_or(|authority| authority == host);
+    !has_forwarding_header(headers)
+        && host.is_none_or(|host| app.is_own_host(host))
+        && site_fits
+        && origin_fits
 }
 
 /// The API key of a request: `Authorization: Bearer KEY` or `X-API-Key: KEY`.

@@ -24,7 +24,7 @@ const UPLOAD_RATE_MIN: u64 = 256 << 10;
 /// What a body is said to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MediaType {
-    /// `application/json`, a `+json` type, or nothing said.
+    /// `application/json`, `application/merge-patch+json`, or nothing said.
     Json,
     /// `application/x-ndjson` and its synonyms.
     Ndjson,
@@ -98,10 +98,10 @@ async fn read(request: Request, max: usize, timeout: Duration) -> Result<Bytes, 
 }
 
 impl<const MAX: usize> Payload<MAX> {
-    /// The body as JSON of this shape.
+    /// The body as a JSON object of this shape.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         match self.media_type {
-            MediaType::Json => parse_json(&self.bytes),
+            MediaType::Json => parse_object(&self.bytes),
             _ => Err(unsupported("application/json")),
         }
     }
@@ -118,6 +118,14 @@ impl<const MAX: usize> Payload<MAX> {
 /// The body is of another type than `expected`.
 pub fn unsupported(expected: &str) -> ApiError {
     ApiError::new(ErrorCode::UnsupportedMediaType, format!("the body must be {expected}"))
+}
+
+/// Reads a JSON object. A derived reader would also take an array, as the values of the fields in their order.
+pub fn parse_object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    match bytes.trim_ascii_start().first() {
+        None | Some(b'{') => parse_json(bytes),
+        Some(_) => Err(ApiError::new(ErrorCode::ValidationError, "expected a JSON object, `{ … }`")),
+    }
 }
 
 /// Reads JSON; an error names the field.

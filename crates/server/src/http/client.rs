@@ -52,8 +52,8 @@ impl Client {
 
     /// The address to limit redirects by. None for what looks like a proxy that nobody declared: limiting it would
     /// limit everybody behind it as one.
-    pub fn limited_address(&self, headers: &HeaderMap) -> Option<IpAddr> {
-        if !self.via_trusted_proxy && is_near(self.address) && has_forwarding_header(headers) {
+    pub fn limited_address(&self, headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
+        if trusted.is_empty() && is_near(self.address) && has_forwarding_header(headers) {
             warn_once();
             return None;
         }
@@ -148,8 +148,11 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("x-forwarded-for", "198.51.100.1".parse().unwrap());
         let client = |peer: &str| Client::of(Peer::Tcp(peer.parse().unwrap()), &headers, &[]);
-        assert_eq!(client("127.0.0.1:1").limited_address(&headers), None);
-        assert_eq!(client("192.168.1.1:1").limited_address(&headers), None);
-        assert!(client("192.0.2.1:1").limited_address(&headers).is_some());
+        let limited = |peer: &str, trusted: &[IpNet]| client(peer).limited_address(&headers, trusted);
+        assert_eq!(limited("127.0.0.1:1", &[]), None);
+        assert_eq!(limited("192.168.1.1:1", &[]), None);
+        assert!(limited("192.0.2.1:1", &[]).is_some());
+        // Where proxies were declared, this is none.
+        assert!(limited("127.0.0.1:1", &["10.0.0.0/8".parse().unwrap()]).is_some());
     }
 }

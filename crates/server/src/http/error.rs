@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 use terse_model::link::Removal;
 use terse_model::store::{ChangeRefused, StoreError};
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 tokio::task_local! {
     /// The id of the request that this task answers.
@@ -144,6 +144,33 @@ pub struct Problem {
     /// The id of the request, for the operator's logs.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub request_id: String,
+}
+
+/// What every call that needs a key may answer.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "for the API's description only")]
+pub enum KeyProblems {
+    /// UNAUTHORIZED: no key, or a wrong one
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthorized(Problem),
+    /// FORBIDDEN: the key lacks the scope, or the thing is another user's
+    #[response(status = 403, content_type = "application/problem+json")]
+    Forbidden(Problem),
+    /// UNAVAILABLE: try again after Retry-After
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unavailable(Problem),
+}
+
+/// What every call with a body may answer.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "for the API's description only")]
+pub enum BodyProblems {
+    /// PAYLOAD_TOO_LARGE
+    #[response(status = 413, content_type = "application/problem+json")]
+    TooLarge(Problem),
+    /// UNSUPPORTED_MEDIA_TYPE
+    #[response(status = 415, content_type = "application/problem+json")]
+    UnsupportedType(Problem),
 }
 
 /// An error on its way to a caller.

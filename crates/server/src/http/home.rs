@@ -71,8 +71,8 @@ async fn make(
 ) -> Result<(String, String, String), ApiError> {
     context.require_create()?;
     // People leave out the scheme; a form may guess, an API may not.
-    let has_scheme = long_url.trim_start().to_ascii_lowercase().starts_with("http");
-    let guessed = if has_scheme { long_url.to_owned() } else { format!("https://{}", long_url.trim_start()) };
+    let typed = long_url.trim_start();
+    let guessed = if has_scheme(typed) { long_url.to_owned() } else { format!("https://{typed}") };
     let request = CreateLinkRequest { long_url: Some(guessed), ..CreateLinkRequest::default() };
     let checked = request.check(app)?;
     if let (_, Some(verdict)) = app.take_creates(context, 1)
@@ -93,6 +93,14 @@ async fn make(
         }
     })
     .await
+}
+
+/// Whether an address begins with a scheme rather than with a host, and perhaps a port.
+fn has_scheme(address: &str) -> bool {
+    let Some((scheme, rest)) = address.split_once(':') else { return false };
+    let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    let is_scheme = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    is_http || (is_scheme && rest.starts_with("//"))
 }
 
 /// A form must come from a page of ours: other sites could post to it through their visitors' browsers.

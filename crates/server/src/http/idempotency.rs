@@ -78,6 +78,8 @@ impl Idempotency {
             idempotency: self.clone(),
         };
         turn.kept = app.links.store.answers_get(&scope).await?;
+        // Parts that a repeat adds are forgotten together with the first ones.
+        turn.now = turn.kept.first().map_or(turn.now, |kept| kept.at);
         if turn.kept.iter().any(|kept| kept.fingerprint != fingerprint) {
             return Err(ApiError::new(
                 ErrorCode::IdempotencyMismatch,

@@ -6,7 +6,7 @@ use super::error::{ApiError, ErrorCode};
 use super::{home, local, status, unlock};
 use crate::app::App;
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::{HeaderMap, Method};
@@ -42,6 +42,8 @@ pub fn is_own_segment(segment: &str) -> bool {
         (name = "Other shapes", description = "The same by other names, for clients that people already have"),
         (name = "Operation", description = "For load balancers and monitoring"),
     ),
+    // A query parameter refers to it, which alone does not list it.
+    components(schemas(links::WireState)),
     modifiers(&Schemes),
 )]
 struct Document;
@@ -121,6 +123,11 @@ async fn no_such_method(method: Method, headers: HeaderMap, request: Request) ->
     // axum adds the Allow header of the route itself; a short code's GET is not in the router.
     let is_code =
         crate::redirect::Request::code_in(request.uri().path()).is_some_and(|code| !is_own_segment(code));
+    let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    if !is_code && matched.is_some_and(|route| route.starts_with("/{code}")) {
+        // A path of our own that leads nowhere, such as /api, was taken for a short code.
+        return no_such_path(headers).await;
+    }
     let error = ApiError::new(ErrorCode::MethodNotAllowed, format!("{method} does nothing here"));
     ApiError { allow: is_code.then_some("GET, HEAD, POST"), ..error }.respond(&headers)
 }

@@ -12,18 +12,19 @@ use crate::redirect::{Answer, Headers, Lookup, Refusal, Request, RequestHeader, 
 use axum::body::Body;
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, COOKIE, HOST, LOCATION, REFERRER_POLICY};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, COOKIE, HOST, LOCATION, REFERRER_POLICY};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use terse_model::redirect::CachePolicy;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -210,7 +211,8 @@ where
         .header_read_timeout(head_timeout)
         .max_buf_size(HEAD_LEN_MAX)
         .max_headers(HEADERS_LEN_MAX)
-        .pipeline_flush(true)
+        // A client may say that it has asked all, and wait for the answers.
+        .half_close(true)
         .serve_connection(stream, service_fn(move |request| service.call(request)));
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
@@ -227,16 +229,30 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let idle = service.server.app.config.http.head_timeout;
+    let has_asked = Arc::new(AtomicBool::new(false));
+    let asks = has_asked.clone();
+    let answer = move |request| {
+        asks.store(true, Ordering::Relaxed);
+        service.call(request)
+    };
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(idle)
         .keep_alive_timeout(idle)
         .max_header_list_size(HEAD_LEN_MAX as u32)
         .max_concurrent_streams(256)
-        .serve_connection(stream, service_fn(move |request| service.call(request)));
+        .serve_connection(stream, service_fn(answer));
+    // The pings above begin after HTTP/2's preface; whoever never sends it, or never asks, is cut too.
+    let silence = async {
+        tokio::time::sleep(idle).await;
+        if has_asked.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => return,
+        () = silence => return,
         _ = stop.wait_for(|stop| *stop) => {}
     }
     connection.as_mut().graceful_shutdown();
@@ -278,6 +294,9 @@ impl Service {
         let app = &self.server.app;
         let client = Client::of(self.peer, request.headers(), &app.config.trusted_proxies);
         let id = request_id(&self.server, &client, request.headers());
+        if !names_its_host(&request) {
+            return Answering::Ready(Some(refuse_host(request.headers(), &id)));
+        }
         if matches!(*request.method(), Method::GET | Method::HEAD)
             && let Some(code) = Request::code_in(request.uri().path())
             && !is_own_segment(code)
@@ -297,11 +316,18 @@ impl Service {
             host: host_of(request),
             code,
             query: request.uri().query(),
-            limited_address: if is_limited { client.limited_address(headers) } else { None },
+            limited_address: if is_limited {
+                client.limited_address(headers, &self.server.app.config.trusted_proxies)
+            } else {
+                None
+            },
             headers: &HyperHeaders(headers),
         };
         match self.server.app.redirect.lookup(&asked) {
-            Lookup::Ready(Answer::Reveal(reveal)) => Answering::Ready(Some(redirect(reveal, &id))),
+            Lookup::Ready(Answer::Reveal(reveal)) => {
+                tracing::debug!(request_id = text_of(&id), "Redirected {code}");
+                Answering::Ready(Some(redirect(reveal, &id)))
+            }
             Lookup::Ready(answer) => {
                 let render = || render(&self.server.app, answer, headers, &id);
                 Answering::Ready(Some(REQUEST_ID.sync_scope(text_of(&id), render)))
@@ -330,10 +356,16 @@ async fn route(
 ) -> Answered {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let is_long = path == "/api/v1/urls/bulk" || path.starts_with("/-/local/");
-    let headers = request.headers().clone();
+    // From here on the Host header says which host was asked, in whatever way it came.
+    let host = request.uri().authority().and(host_of(&request));
+    let host = host.and_then(|host| HeaderValue::from_str(host).ok());
     let mut request = request.map(Body::new);
+    if let Some(host) = host {
+        request.headers_mut().insert(HOST, host);
+    }
+    let headers = request.headers().clone();
     request.extensions_mut().insert(peer);
-    let span = tracing::info_span!("request", request_id = text_of(&id));
+    let span = tracing::error_span!("request", request_id = text_of(&id));
     let answering = async {
         let http = &app.config.http;
         let patience =
@@ -373,6 +405,23 @@ fn text_of(id: &HeaderValue) -> String {
     id.to_str().unwrap_or_default().to_owned()
 }
 
+/// Whether a request names its host as RFC 9112, section 3.2, asks: not twice, and HTTP/1.1 not never.
+fn names_its_host(request: &HttpRequest) -> bool {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let Some(host) = hosts.next() else { return request.version() != Version::HTTP_11 };
+    let may_stand_in_host = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(byte);
+    hosts.next().is_none() && host.as_bytes().iter().all(may_stand_in_host)
+}
+
+/// Whoever sends such a request may be up to something with what follows it, so the connection ends.
+fn refuse_host(headers: &HeaderMap, id: &HeaderValue) -> Response<Body> {
+    let error = ApiError::invalid("Host", "expected one host with perhaps a port, such as go.example.com");
+    let response = REQUEST_ID.sync_scope(text_of(id), || error.respond(headers));
+    let mut response = with_request_id(response, id);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
 /// Of an absolute-form target, or of HTTP/2, the authority; else the Host header.
 fn host_of(request: &HttpRequest) -> Option<&str> {
     match request.uri().authority() {
@@ -386,14 +435,19 @@ fn host_of(request: &HttpRequest) -> Option<&str> {
 struct HyperHeaders<'a>(&'a HeaderMap);
 
 impl Headers for HyperHeaders<'_> {
-    fn get(&self, name: RequestHeader) -> Option<&[u8]> {
-        let value = match name {
-            RequestHeader::Cookie => self.0.get(COOKIE),
-            RequestHeader::Purpose => {
-                self.0.get("sec-purpose").or_else(|| self.0.get("purpose")).or_else(|| self.0.get("x-moz"))
+    fn get(&self, name: RequestHeader) -> Option<Cow<'_, [u8]>> {
+        match name {
+            RequestHeader::Cookie => {
+                // HTTP/2 may bring each cookie in a field of its own (RFC 9113, section 8.2.3).
+                let fields: Vec<&[u8]> = self.0.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+                (!fields.is_empty()).then(|| Cow::Owned(fields.join(&b"; "[..])))
             }
-        };
-        value.map(HeaderValue::as_bytes)
+            RequestHeader::Purpose => {
+                let value = self.0.get("sec-purpose").or_else(|| self.0.get("purpose"));
+                let value = value.or_else(|| self.0.get("x-moz"));
+                value.map(|value| Cow::Borrowed(value.as_bytes()))
+            }
+        }
     }
 }
 
@@ -429,8 +483,10 @@ fn render(app: &App, answer: Answer, headers: &HeaderMap, id: &HeaderValue) -> R
     let response = match answer {
         Answer::Reveal(reveal) => return redirect(reveal, id),
         Answer::Refuse(refusal) => ApiError::of_refusal(refusal).respond(headers),
-        Answer::AskPassword(code) if wants_page(headers) => unlock::ask(code.as_str(), None),
-        Answer::AskPassword(_) => {
+        Answer::AskPassword { code, query } if wants_page(headers) => {
+            unlock::ask(&code, query.as_deref(), None)
+        }
+        Answer::AskPassword { .. } => {
             let text = "this link asks for a password; POST it as the form field or JSON field `password`";
             ApiError::new(super::error::ErrorCode::PasswordRequired, text).into_response()
         }

@@ -1,8 +1,8 @@
 //! /health, /ready and /metrics.
 
-use super::auth::Context;
+use super::auth::{Context, is_from_here};
 use super::body::json_response;
-use super::client::{Peer, has_forwarding_header};
+use super::client::Peer;
 use super::error::ApiError;
 use crate::app::App;
 use axum::Extension;
@@ -74,7 +74,7 @@ pub async fn ready(
         (false, true) => "stopping",
         (false, false) => "not ready",
     };
-    let dependencies = is_local(peer, &headers).then_some(Dependencies { store });
+    let dependencies = is_local(&app, peer, &headers).then_some(Dependencies { store });
     let code = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json_response(code, &ReadyAnswer { status, dependencies })
 }
@@ -86,7 +86,8 @@ pub async fn metrics(
     context: Result<Context, ApiError>,
 ) -> Result<Response, ApiError> {
     let context = context?;
-    if !app.config.metrics_public && !is_local(peer, &context.headers) && context.actor.user().is_none() {
+    if !app.config.metrics_public && !is_local(&app, peer, &context.headers) && context.actor.user().is_none()
+    {
         return Err(ApiError::unauthorized());
     }
     let cache = app.redirect.resolver.cache();
@@ -103,9 +104,9 @@ pub async fn metrics(
 }
 
 /// Whether the caller sits at this machine, and not behind a proxy that does.
-fn is_local(peer: Peer, headers: &http::HeaderMap) -> bool {
+fn is_local(app: &App, peer: Peer, headers: &http::HeaderMap) -> bool {
     match peer {
         Peer::Local => true,
-        Peer::Tcp(address) => address.ip().to_canonical().is_loopback() && !has_forwarding_header(headers),
+        Peer::Tcp(address) => address.ip().to_canonical().is_loopback() && is_from_here(app, headers),
     }
 }

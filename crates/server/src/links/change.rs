@@ -17,8 +17,8 @@ pub struct ChangeLink {
     pub key: LinkKey,
     /// Who asks.
     pub actor: Actor,
-    /// The revision that it is based on; the last writer wins without one.
-    pub based_on: Option<Revision>,
+    /// The revisions that it may be based on; the last writer wins without any.
+    pub based_on: Option<Vec<Revision>>,
     /// What becomes of the settings.
     pub rule: SettingsRule,
 }
@@ -63,7 +63,7 @@ fn change_record(
         LinkRecord::Removed(removed) => return Err(ChangeRefused::Gone(removed.removal)),
         LinkRecord::Present(link) => link,
     };
-    if change.based_on.is_some_and(|revision| revision != link.revision) {
+    if change.based_on.as_ref().is_some_and(|revisions| !revisions.contains(&link.revision)) {
         return Err(ChangeRefused::RevisionConflict { current: link.revision });
     }
     let mut changed = link.clone();

@@ -1,21 +1,33 @@
 //! POST /api/v1/urls/bulk: create, change and delete many links in one call.
 
-use super::links::{alias_taken, with_owner};
-use super::to_the_end;
-use super::wire::{ChangeLinkRequest, CreateLinkRequest, LinkAnswer, Patch, check_domain, rule};
+use super::links::{alias_taken, hash_password, require_password_right, with_owner};
+use super::to_the_end_on;
+use super::wire::{
+    ChangeLinkRequest, CheckedChange, CheckedCreate, CreateLinkRequest, LinkAnswer, check_domain, rule,
+};
 use crate::app::App;
 use crate::http::auth::Context;
-use crate::http::body::{BULK_LEN_MAX, MediaType, Payload, json_text_response, parse_json, unsupported};
-use crate::http::error::{ApiError, ErrorCode, Problem, add_rate_headers};
+use crate::http::body::{
+    BULK_LEN_MAX, MediaType, Payload, json_text_response, parse_json, parse_object, unsupported,
+};
+use crate::http::error::{
+    ApiError, BodyProblems, ErrorCode, KeyProblems, Problem, REQUEST_ID, add_rate_headers, request_id,
+};
+use crate::limit::Verdict;
 use crate::links::bulk::{BATCH_LEN, BulkOutcome, BulkRow};
 use crate::links::change::ChangeLink;
 use crate::links::create::Created;
 use crate::links::delete::DeleteLink;
-use axum::extract::State;
+use axum::extract::{FromRequest, Request, State};
 use axum::response::Response;
-use http::StatusCode;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
+use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 use terse_model::code::ShortCode;
 use terse_model::link::{LinkKey, Revision};
@@ -41,6 +53,7 @@ pub enum BulkRowRequest {
 
 /// Change the link of this code.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct UpdateRow {
     /// `update`.
     #[allow(dead_code, reason = "read before")]
@@ -60,6 +73,7 @@ pub struct UpdateRow {
 
 /// Delete the link of this code.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct DeleteRow {
     /// `delete`.
     #[allow(dead_code, reason = "read before")]
@@ -122,65 +136,93 @@ pub struct RowAnswer {
     responses(
         (status = 200, description = "A result for each row, in their order", body = BulkAnswer),
         (status = 400, description = "VALIDATION_ERROR: the body is no list of rows", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "UNAUTHORIZED", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "FORBIDDEN", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "PAYLOAD_TOO_LARGE", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "UNSUPPORTED_MEDIA_TYPE", body = Problem, content_type = "application/problem+json"),
+        KeyProblems,
+        BodyProblems,
         (status = 422, description = "IDEMPOTENCY_MISMATCH", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "UNAVAILABLE", body = Problem, content_type = "application/problem+json"),
     ),
     security(("key" = []), ("header_key" = [])),
 )]
 pub async fn bulk(
     State(app): State<Arc<App>>,
     context: Context,
-    payload: Payload<BULK_LEN_MAX>,
+    request: Request,
 ) -> Result<Response, ApiError> {
+    // Before the body, which is long: nobody else may make us hold it.
     context.require(Scope::LinksWrite)?;
-    let rows = split_rows(&payload)?;
-    to_the_end(async move { run(&app, &context, &payload, rows).await }).await
+    let payload = Payload::<BULK_LEN_MAX>::from_request(request, &app).await?;
+    let background = app.background.clone();
+    to_the_end_on(&background, async move { run(&app, &context, &payload).await }).await
 }
 
 /// The rows of a body as JSON texts. A line that is no JSON is a mistake of its own row; an array must be one.
-fn split_rows(payload: &Payload<BULK_LEN_MAX>) -> Result<Vec<Box<str>>, ApiError> {
-    let too_many =
-        || ApiError::new(ErrorCode::PayloadTooLarge, format!("one call takes at most {ROWS_LEN_MAX} rows"));
-    let rows: Vec<Box<str>> = match payload.media_type {
+fn split_rows(payload: &Payload<BULK_LEN_MAX>) -> Result<Vec<Bytes>, ApiError> {
+    let rows: Vec<Bytes> = match payload.media_type {
         MediaType::Json => {
-            let rows: Vec<Box<serde_json::value::RawValue>> = parse_json(&payload.bytes)?;
-            if rows.len() > ROWS_LEN_MAX {
-                return Err(too_many());
-            }
-            rows.into_iter().map(|row| row.get().into()).collect()
+            let Rows(rows) = parse_json(&payload.bytes)?;
+            rows.iter().map(|row| Bytes::copy_from_slice(row.get().as_bytes())).collect()
         }
         MediaType::Ndjson => {
-            let text = std::str::from_utf8(&payload.bytes)
-                .map_err(|_| ApiError::new(ErrorCode::ValidationError, "the body is not UTF-8"))?;
-            text.lines().map(str::trim).filter(|line| !line.is_empty()).map(Into::into).collect()
+            let lines = payload.bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+            let rows = lines.filter(|line| !line.is_empty()).take(ROWS_LEN_MAX + 1);
+            rows.map(|row| payload.bytes.slice_ref(row)).collect()
         }
         _ => return Err(unsupported("application/json or application/x-ndjson")),
     };
-    if rows.len() > ROWS_LEN_MAX { Err(too_many()) } else { Ok(rows) }
+    if rows.len() > ROWS_LEN_MAX {
+        let detail = format!("one call takes at most {ROWS_LEN_MAX} rows");
+        return Err(ApiError::new(ErrorCode::PayloadTooLarge, detail));
+    }
+    Ok(rows)
+}
+
+/// The rows of an array. One more than a call takes is kept, and no further ones: millions fit into a body.
+struct Rows(Vec<Box<RawValue>>);
+
+impl<'de> Deserialize<'de> for Rows {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Elements;
+        impl<'de> Visitor<'de> for Elements {
+            type Value = Rows;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of rows")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Rows, A::Error> {
+                let mut rows = Vec::new();
+                while let Some(row) = elements.next_element()? {
+                    if rows.len() <= ROWS_LEN_MAX {
+                        rows.push(row);
+                    }
+                }
+                Ok(Rows(rows))
+            }
+        }
+        deserializer.deserialize_seq(Elements)
+    }
 }
 
 async fn run(
     app: &Arc<App>,
     context: &Context,
     payload: &Payload<BULK_LEN_MAX>,
-    rows: Vec<Box<str>>,
 ) -> Result<Response, ApiError> {
+    let rows = split_rows(payload)?;
     let turn = app.idempotency.begin(app, context, &payload.bytes).await?;
-    let done = turn.as_ref().map_or(0, |turn| turn.kept.len());
+    let kept = turn.as_ref().map_or(&[][..], |turn| &turn.kept);
     let mut results = String::from("{\"results\":[");
-    for kept in turn.iter().flat_map(|turn| &turn.kept) {
-        push_results(&mut results, &String::from_utf8_lossy(&kept.answer));
-    }
     let mut verdict = None;
-    for (part, batch) in rows.chunks(BATCH_LEN).enumerate().skip(done) {
-        let creates = batch.iter().filter(|row| !row.contains("\"action\"")).count();
+    for (part, batch) in rows.chunks(BATCH_LEN).enumerate() {
+        if let Ok(at) = kept.binary_search_by_key(&(part as u32), |kept| kept.part) {
+            push_results(&mut results, &String::from_utf8_lossy(&kept[at].answer));
+            continue;
+        }
+        let checked: Vec<_> = batch.iter().map(|row| check_row(app, context, row)).collect();
+        // As for a call of its own, a row that is wrong takes nothing of the limit.
+        let creates = checked.iter().filter(|row| matches!(row, Ok(CheckedRow::Create(_)))).count();
         let (allowed, new_verdict) = app.take_creates(context, creates as u32);
         verdict = new_verdict.or(verdict);
-        let checked = check_batch(app, context, batch, allowed, verdict).await;
+        let checked = finish_batch(app, context, checked, allowed, verdict).await;
         let now = app.clock.now();
         // Rows that were refused have their answer already; the others get theirs from the store.
         let mut answers = Vec::with_capacity(batch.len());
@@ -195,7 +237,7 @@ async fn run(
             }
         }
         let answers = Arc::new(answers);
-        let receipt_app = app.clone();
+        let (receipt_app, request_id) = (app.clone(), request_id());
         let outcomes = app
             .links
             .bulk(valid, |outcomes| {
@@ -204,7 +246,11 @@ async fn run(
                     turn.receipt(
                         part as u32,
                         Arc::new(move |written| {
-                            Some(render_batch(&app, &answers, outcomes.of(written), now).into_bytes())
+                            // The store calls this on a thread of its own, which answers no request.
+                            let render = || render_batch(&app, &answers, outcomes.of(written), now);
+                            // Where nothing was asked of the store, a repeat may as well ask again.
+                            let is_kept = !written.is_empty();
+                            is_kept.then(|| REQUEST_ID.sync_scope(request_id.clone(), render).into_bytes())
                         }),
                     )
                 })
@@ -219,6 +265,9 @@ async fn run(
     results.push_str("]}");
     tracing::info!(rows = rows.len(), "Wrote {} links in bulk", rows.len());
     let mut response = json_text_response(StatusCode::OK, results);
+    if !kept.is_empty() && kept.len() * BATCH_LEN >= rows.len() {
+        response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+    }
     if let Some(verdict) = verdict {
         add_rate_headers(response.headers_mut(), &verdict);
     }
@@ -232,60 +281,76 @@ fn push_results(results: &mut String, part: &str) {
     results.push_str(part);
 }
 
-/// Checks the rows of a batch; of those that create, the first `allowed` go on.
-async fn check_batch(
+/// A row that is right as far as can be told without a store; passwords are still to be hashed.
+enum CheckedRow {
+    Create(Box<CheckedCreate>),
+    Change { key: LinkKey, based_on: Option<Vec<Revision>>, change: Box<CheckedChange> },
+    Delete { key: LinkKey },
+}
+
+/// Makes rows ready to be written; of those that create, the first `allowed` go on.
+async fn finish_batch(
     app: &Arc<App>,
     context: &Context,
-    batch: &[Box<str>],
+    checked: Vec<Result<CheckedRow, ApiError>>,
     mut allowed: u32,
-    verdict: Option<crate::limit::Verdict>,
+    verdict: Option<Verdict>,
 ) -> Vec<Result<BulkRow, ApiError>> {
-    let mut checked = Vec::with_capacity(batch.len());
-    for row in batch {
-        let is_create = !row.contains("\"action\"");
+    let mut finished = Vec::with_capacity(checked.len());
+    // Links that rows of this batch may make before others change them.
+    let mut made = HashSet::new();
+    for row in checked {
+        if let Ok(CheckedRow::Create(create)) = &row {
+            made.extend(
+                create.alias.clone().map(|alias| LinkKey { domain: create.domain, code: alias.into_code() }),
+            );
+        }
+        let is_create = matches!(row, Ok(CheckedRow::Create(_)));
         let limited = verdict.filter(|_| is_create && allowed == 0);
-        checked.push(match limited {
-            Some(verdict) => {
+        finished.push(match (limited, row) {
+            (Some(verdict), _) => {
                 app.metrics.api_limited.inc();
                 Err(ApiError::rate_limited(verdict))
             }
-            None => check_row(app, context, row).await,
+            (None, Ok(row)) => finish_row(app, context, row, &made).await,
+            (None, Err(error)) => Err(error),
         });
         if is_create {
             allowed = allowed.saturating_sub(1);
         }
     }
-    checked
+    finished
 }
 
-async fn check_row(app: &Arc<App>, context: &Context, row: &str) -> Result<BulkRow, ApiError> {
-    if !row.contains("\"action\"") {
-        return check_create(app, context, row).await;
+fn check_row(app: &App, context: &Context, row: &[u8]) -> Result<CheckedRow, ApiError> {
+    debug_assert!(!matches!(context.actor, Actor::Anonymous), "a bulk call needs a key");
+    let text = std::str::from_utf8(row)
+        .map_err(|_| ApiError::new(ErrorCode::ValidationError, "the row is not UTF-8"))?;
+    let check_create = || -> Result<CheckedRow, ApiError> {
+        let request: CreateLinkRequest = parse_object(row)?;
+        Ok(CheckedRow::Create(Box::new(request.check(app)?)))
+    };
+    if !text.contains("\"action\"") {
+        return check_create();
     }
-    // The word may also stand in a title or an address, so it is looked at properly.
-    let value: Value = parse_json(row.as_bytes())?;
+    // The word may also stand in a title or a tag, so it is looked at properly.
+    let value: Value = parse_json(row)?;
     match value.get("action").map(Value::as_str) {
-        None => check_create(app, context, row).await,
+        None => check_create(),
         Some(Some("update")) => {
-            let row: UpdateRow = parse_json(row.as_bytes())?;
-            let mut change = row.changes.check(app)?;
-            if let Patch::Set(password) = change.password {
-                change.password = Patch::Set(app.passwords.hash(password).await?);
+            if value.get("changes").is_some_and(|changes| !changes.is_object()) {
+                return Err(ApiError::invalid("changes", "expected a JSON object, `{ … }`"));
             }
-            Ok(BulkRow::Change(Box::new(ChangeLink {
+            let row: UpdateRow = parse_object(row)?;
+            Ok(CheckedRow::Change {
                 key: row_key(app, &row.short_code, row.domain.as_deref())?,
-                actor: context.actor.clone(),
-                based_on: row.revision.map(Revision),
-                rule: rule(change),
-            })))
+                based_on: row.revision.map(|revision| vec![Revision(revision)]),
+                change: Box::new(row.changes.check(app)?),
+            })
         }
         Some(Some("delete")) => {
-            let row: DeleteRow = parse_json(row.as_bytes())?;
-            Ok(BulkRow::Delete(Box::new(DeleteLink {
-                key: row_key(app, &row.short_code, row.domain.as_deref())?,
-                actor: context.actor.clone(),
-                token: None,
-            })))
+            let row: DeleteRow = parse_object(row)?;
+            Ok(CheckedRow::Delete { key: row_key(app, &row.short_code, row.domain.as_deref())? })
         }
         Some(_) => {
             Err(ApiError::invalid("action", "expected update or delete; leave it out to create a link"))
@@ -293,11 +358,26 @@ async fn check_row(app: &Arc<App>, context: &Context, row: &str) -> Result<BulkR
     }
 }
 
-async fn check_create(app: &Arc<App>, context: &Context, row: &str) -> Result<BulkRow, ApiError> {
-    debug_assert!(!matches!(context.actor, Actor::Anonymous), "a bulk call needs a key");
-    let request: CreateLinkRequest = parse_json(row.as_bytes())?;
-    let create = with_owner(app, request.check(app)?, context, None).await?;
-    Ok(BulkRow::Create(Box::new(create)))
+async fn finish_row(
+    app: &App,
+    context: &Context,
+    row: CheckedRow,
+    made: &HashSet<LinkKey>,
+) -> Result<BulkRow, ApiError> {
+    let actor = context.actor.clone();
+    Ok(match row {
+        CheckedRow::Create(create) => {
+            BulkRow::Create(Box::new(with_owner(app, *create, context, None).await?))
+        }
+        CheckedRow::Change { key, based_on, mut change } => {
+            if !made.contains(&key) {
+                require_password_right(app, context, &key, &change).await?;
+            }
+            hash_password(app, &mut change).await?;
+            BulkRow::Change(Box::new(ChangeLink { key, actor, based_on, rule: rule(*change) }))
+        }
+        CheckedRow::Delete { key } => BulkRow::Delete(Box::new(DeleteLink { key, actor, token: None })),
+    })
 }
 
 fn row_key(app: &App, code: &str, domain: Option<&str>) -> Result<LinkKey, ApiError> {

@@ -4,7 +4,7 @@ use super::{replay, to_the_end};
 use crate::app::App;
 use crate::http::auth::Context;
 use crate::http::body::{Payload, json_response};
-use crate::http::error::{ApiError, ErrorCode, Problem};
+use crate::http::error::{ApiError, BodyProblems, ErrorCode, KeyProblems, Problem};
 use crate::http::idempotency::KeptResponse;
 use axum::extract::State;
 use axum::response::Response;
@@ -58,9 +58,7 @@ impl From<&Domain> for DomainAnswer {
     get, path = "/api/v1/domains", operation_id = "listDomains", tag = "Domains",
     responses(
         (status = 200, description = "The domains", body = DomainsAnswer),
-        (status = 401, description = "UNAUTHORIZED", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "FORBIDDEN", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "UNAVAILABLE", body = Problem, content_type = "application/problem+json"),
+        KeyProblems,
     ),
     security(("key" = []), ("header_key" = [])),
 )]
@@ -83,13 +81,10 @@ pub async fn list(State(app): State<Arc<App>>, context: Context) -> Result<Respo
     responses(
         (status = 201, description = "It is registered", body = DomainAnswer),
         (status = 400, description = "VALIDATION_ERROR", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "UNAUTHORIZED", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "FORBIDDEN: only for admins", body = Problem, content_type = "application/problem+json"),
+        KeyProblems,
         (status = 409, description = "ALIAS_TAKEN: it is registered already", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "PAYLOAD_TOO_LARGE", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "UNSUPPORTED_MEDIA_TYPE", body = Problem, content_type = "application/problem+json"),
+        BodyProblems,
         (status = 422, description = "IDEMPOTENCY_MISMATCH", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "UNAVAILABLE", body = Problem, content_type = "application/problem+json"),
     ),
     security(("key" = []), ("header_key" = [])),
 )]

@@ -1,13 +1,13 @@
 //! /api/v1/keys: make, list and revoke API keys.
 
-use super::{acting_user, replay, to_the_end};
+use super::{InPath, acting_user, replay, to_the_end};
 use crate::accounts::keys::{KEY_PREFIX, hash_of, new_secret};
 use crate::app::App;
 use crate::http::auth::Context;
 use crate::http::body::{Payload, json_response};
-use crate::http::error::{ApiError, Problem};
+use crate::http::error::{ApiError, BodyProblems, KeyProblems, Problem};
 use crate::http::idempotency::KeptResponse;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -154,12 +154,9 @@ impl KeyAnswer {
         (status = 201, description = "The key, this once", body = KeyAnswer,
             links(("Revoke" = (operation_id = "revokeKey", parameters(("id" = "$response.body#/id")))))),
         (status = 400, description = "VALIDATION_ERROR", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "UNAUTHORIZED", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "FORBIDDEN", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "PAYLOAD_TOO_LARGE", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "UNSUPPORTED_MEDIA_TYPE", body = Problem, content_type = "application/problem+json"),
+        KeyProblems,
+        BodyProblems,
         (status = 422, description = "IDEMPOTENCY_MISMATCH", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "UNAVAILABLE", body = Problem, content_type = "application/problem+json"),
     ),
     security(("key" = []), ("header_key" = [])),
 )]
@@ -170,12 +167,13 @@ pub async fn create(
 ) -> Result<Response, ApiError> {
     context.require(Scope::Keys)?;
     let request: CreateKeyRequest = payload.json()?;
-    let request = request.check(&app, &context)?;
     to_the_end(async move {
         let turn = app.idempotency.begin(&app, &context, &payload.bytes).await?;
         if let Some(response) = replay(turn.as_ref()) {
             return Ok(response);
         }
+        // After the replay: an expiry that lay ahead then may be past by now.
+        let request = request.check(&app, &context)?;
         let user = match request.user {
             None => acting_user(&context)?.clone(),
             Some(name) => {
@@ -236,9 +234,12 @@ impl CreateKeyRequest {
         if !(1..=NAME_LEN_MAX).contains(&self.name.chars().count()) {
             return Err(ApiError::invalid("name", format!("expected 1 to {NAME_LEN_MAX} characters")));
         }
-        let own = match &context.actor {
-            Actor::User { scopes, .. } => *scopes,
-            Actor::Local(_) | Actor::Anonymous => Scopes::ALL,
+        // A key gives on no more than it has: scopes, its end and its rate.
+        let (own, own_end, own_rate) = match &context.actor {
+            Actor::User { scopes, expires_at, creates_per_hour, .. } => {
+                (*scopes, *expires_at, *creates_per_hour)
+            }
+            Actor::Local(_) | Actor::Anonymous => (Scopes::ALL, None, None),
         };
         let scopes = match self.scopes {
             None => own,
@@ -249,6 +250,7 @@ impl CreateKeyRequest {
         }
         let expires_at =
             self.expires_at.map(|text| super::users::future("expires_at", &text, app)).transpose()?;
+        let expires_at = expires_at.into_iter().chain(own_end).min();
         if self.creates_per_hour == Some(0) {
             return Err(ApiError::invalid("creates_per_hour", "expected at least 1"));
         }
@@ -261,7 +263,7 @@ impl CreateKeyRequest {
             tier: self.tier.map(|tier| super::users::parse_tier(&tier)).transpose()?,
             scopes,
             expires_at,
-            creates_per_hour: self.creates_per_hour,
+            creates_per_hour: self.creates_per_hour.or(own_rate),
         })
     }
 }
@@ -280,9 +282,7 @@ fn parse_scopes(names: &[String]) -> Result<Scopes, ApiError> {
     get, path = "/api/v1/keys", operation_id = "listKeys", tag = "Keys",
     responses(
         (status = 200, description = "The keys", body = KeysAnswer),
-        (status = 401, description = "UNAUTHORIZED", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "FORBIDDEN", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "UNAVAILABLE", body = Problem, content_type = "application/problem+json"),
+        KeyProblems,
     ),
     security(("key" = []), ("header_key" = [])),
 )]
@@ -311,17 +311,15 @@ pub async fn list(State(app): State<Arc<App>>, context: Context) -> Result<Respo
     responses(
         (status = 204, description = "It is gone"),
         (status = 400, description = "VALIDATION_ERROR", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "UNAUTHORIZED", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "FORBIDDEN: another user's key", body = Problem, content_type = "application/problem+json"),
+        KeyProblems,
         (status = 404, description = "URL_NOT_FOUND: there is no such key", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "UNAVAILABLE", body = Problem, content_type = "application/problem+json"),
     ),
     security(("key" = []), ("header_key" = [])),
 )]
 pub async fn revoke(
     State(app): State<Arc<App>>,
     context: Context,
-    Path(id): Path<String>,
+    InPath(id): InPath,
 ) -> Result<Response, ApiError> {
     context.require(Scope::Keys)?;
     let id: u32 = id.parse().map_err(|_| ApiError::invalid("id", "expected a key's id, a number"))?;

@@ -1,23 +1,24 @@
 //! /api/v1/urls: create, read, change, delete, list.
 
 use super::wire::{
-    ChangeLinkRequest, CheckedCreate, CreateLinkRequest, LinkAnswer, check_domain, kept_until, rule,
+    ChangeLinkRequest, CheckedChange, CheckedCreate, CreateLinkRequest, LinkAnswer, Patch, check_domain,
+    kept_until, rule,
 };
-use super::{acting_user, replay, to_the_end};
+use super::{InPath, acting_user, replay, to_the_end};
 use crate::accounts::PasswordError;
 use crate::accounts::keys::{hash_of, new_secret};
 use crate::app::App;
 use crate::http::auth::Context;
 use crate::http::body::{Payload, json_response};
 use crate::http::compat::Style;
-use crate::http::error::{ApiError, ErrorCode, Problem, add_rate_headers};
+use crate::http::error::{ApiError, BodyProblems, ErrorCode, KeyProblems, Problem, add_rate_headers};
 use crate::http::idempotency::KeptResponse;
 use crate::limit::Verdict;
 use crate::links::change::ChangeLink;
 use crate::links::create::{CreateLink, Created};
 use crate::links::delete::DeleteLink;
-use crate::links::may_manage;
-use axum::extract::{Path, Query, State};
+use crate::links::{may_change, may_manage};
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{ETAG, IF_MATCH};
@@ -52,14 +53,11 @@ const SEARCH_LEN_MAX: usize = 200;
                 ("Delete" = (operation_id = "deleteLink", parameters(("code" = "$response.body#/short_code")))),
             )),
         (status = 400, description = "INVALID_URL, VALIDATION_ERROR or ALIAS_RESERVED", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "UNAUTHORIZED", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "FORBIDDEN", body = Problem, content_type = "application/problem+json"),
+        KeyProblems,
         (status = 409, description = "ALIAS_TAKEN", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "PAYLOAD_TOO_LARGE", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "UNSUPPORTED_MEDIA_TYPE", body = Problem, content_type = "application/problem+json"),
+        BodyProblems,
         (status = 422, description = "IDEMPOTENCY_MISMATCH", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "RATE_LIMIT_EXCEEDED", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "UNAVAILABLE", body = Problem, content_type = "application/problem+json"),
     ),
     security((), ("key" = []), ("header_key" = [])),
 )]
@@ -81,12 +79,13 @@ pub async fn create_link(
     request: CreateLinkRequest,
     style: Style,
 ) -> Result<Response, ApiError> {
-    let checked = request.check(&app)?;
     to_the_end(async move {
         let turn = app.idempotency.begin(&app, &context, &body).await?;
         if let Some(response) = replay(turn.as_ref()) {
             return Ok(response);
         }
+        // After the replay: what was right when it was answered, such as an expiry, may be past by now.
+        let checked = request.check(&app)?;
         let verdict = take_one_create(&app, &context)?;
         let token = matches!(context.actor, Actor::Anonymous).then(|| new_secret("mt_"));
         let create = with_owner(&app, checked, &context, token.as_deref()).await?;
@@ -222,21 +221,19 @@ fn key_of(app: &App, code: &str, by: &ByCode) -> Result<LinkKey, ApiError> {
     responses(
         (status = 200, description = "The link", body = LinkAnswer, headers(("ETag" = String, description = "The revision"))),
         (status = 400, description = "VALIDATION_ERROR", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "UNAUTHORIZED", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "FORBIDDEN: another user's link", body = Problem, content_type = "application/problem+json"),
+        KeyProblems,
         (status = 404, description = "URL_NOT_FOUND", body = Problem, content_type = "application/problem+json"),
         (status = 410, description = "URL_DELETED, or URL_EXPIRED once it is swept", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "UNAVAILABLE", body = Problem, content_type = "application/problem+json"),
     ),
     security(("key" = []), ("header_key" = [])),
 )]
 pub async fn get(
     State(app): State<Arc<App>>,
     context: Context,
-    Path(code): Path<String>,
+    InPath(code): InPath,
     Asked(by): Asked<ByCode>,
 ) -> Result<Response, ApiError> {
-    context.require_or_token(Scope::LinksRead)?;
+    context.require_or_token(&app, Scope::LinksRead)?;
     let record = app.links.get(&key_of(&app, &code, &by)?).await?;
     if !may_manage(&context.actor, context.manage_token, &record) {
         return Err(ApiError::forbidden("this link belongs to somebody else"));
@@ -265,21 +262,18 @@ fn with_etag(link: &Link, answer: &LinkAnswer) -> Response {
     responses(
         (status = 200, description = "The link as it is now", body = LinkAnswer, headers(("ETag" = String, description = "The revision"))),
         (status = 400, description = "INVALID_URL or VALIDATION_ERROR", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "UNAUTHORIZED", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "FORBIDDEN: another user's link", body = Problem, content_type = "application/problem+json"),
+        KeyProblems,
         (status = 404, description = "URL_NOT_FOUND", body = Problem, content_type = "application/problem+json"),
         (status = 410, description = "URL_DELETED, or URL_EXPIRED once it is swept", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "REVISION_CONFLICT", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "PAYLOAD_TOO_LARGE", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "UNSUPPORTED_MEDIA_TYPE", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "UNAVAILABLE", body = Problem, content_type = "application/problem+json"),
+        BodyProblems,
     ),
     security(("key" = []), ("header_key" = [])),
 )]
 pub async fn change(
     State(app): State<Arc<App>>,
     context: Context,
-    Path(code): Path<String>,
+    InPath(code): InPath,
     Asked(by): Asked<ByCode>,
     payload: Payload,
 ) -> Result<Response, ApiError> {
@@ -289,14 +283,8 @@ pub async fn change(
     let request: ChangeLinkRequest = payload.json()?;
     let mut checked = request.check(&app)?;
     to_the_end(async move {
-        if let super::wire::Patch::Set(password) = &checked.password {
-            // Only for those who may change the link: a hash is dear.
-            let record = app.links.get(&key).await?;
-            if !crate::links::may_change(&context.actor, &record) {
-                return Err(ApiError::forbidden("this link belongs to somebody else"));
-            }
-            checked.password = super::wire::Patch::Set(app.passwords.hash(password.clone()).await?);
-        }
+        require_password_right(&app, &context, &key, &checked).await?;
+        hash_password(&app, &mut checked).await?;
         let now = app.clock.now();
         let old = Arc::new(std::sync::Mutex::new(None));
         let rule = {
@@ -319,20 +307,45 @@ pub async fn change(
     .await
 }
 
-/// The revision that a request is based on.
-fn if_match(headers: &HeaderMap) -> Result<Option<Revision>, ApiError> {
+/// Refuses a change of the password from those who may not change the link, before it is hashed, which is dear.
+pub async fn require_password_right(
+    app: &App,
+    context: &Context,
+    key: &LinkKey,
+    change: &CheckedChange,
+) -> Result<(), ApiError> {
+    let may = match change.password {
+        Patch::Set(_) => may_change(&context.actor, &app.links.get(key).await?),
+        Patch::Clear | Patch::Absent => true,
+    };
+    may.then_some(()).ok_or_else(|| ApiError::forbidden("this link belongs to somebody else"))
+}
+
+/// Hashes the password of a change.
+pub async fn hash_password(app: &App, change: &mut CheckedChange) -> Result<(), ApiError> {
+    if let Patch::Set(password) = &change.password {
+        change.password = Patch::Set(app.passwords.hash(password.clone()).await?);
+    }
+    Ok(())
+}
+
+/// The revisions that a request may be based on (RFC 9110, 13.1.1). A tag that a proxy has weakened still tells its
+/// revision.
+fn if_match(headers: &HeaderMap) -> Result<Option<Vec<Revision>>, ApiError> {
     let Some(value) = headers.get(IF_MATCH) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default().trim();
     if text == "*" {
         return Ok(None);
     }
-    let number = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-    let revision = number
-        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
-        .and_then(|text| text.parse().ok());
-    revision.map(|revision| Some(Revision(revision))).ok_or_else(|| {
-        ApiError::invalid("If-Match", "expected a revision in quotes, such as \"3\", as ETag gave it")
-    })
+    let revision = |tag: &str| -> Option<Revision> {
+        let tag = tag.trim();
+        let quoted = tag.strip_prefix("W/").unwrap_or(tag).strip_prefix('"')?.strip_suffix('"')?;
+        let is_number = !quoted.is_empty() && quoted.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| quoted.parse().map(Revision).ok()).flatten()
+    };
+    let revisions: Option<Vec<Revision>> = text.split(',').map(revision).collect();
+    let expected = "expected a revision in quotes, such as \"3\", as ETag gave it";
+    revisions.map(Some).ok_or_else(|| ApiError::invalid("If-Match", expected))
 }
 
 /// Delete a link
@@ -344,20 +357,18 @@ fn if_match(headers: &HeaderMap) -> Result<Option<Revision>, ApiError> {
     responses(
         (status = 204, description = "It is gone"),
         (status = 400, description = "VALIDATION_ERROR", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "UNAUTHORIZED", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "FORBIDDEN: another user's link", body = Problem, content_type = "application/problem+json"),
+        KeyProblems,
         (status = 404, description = "URL_NOT_FOUND", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "UNAVAILABLE", body = Problem, content_type = "application/problem+json"),
     ),
     security(("key" = []), ("header_key" = [])),
 )]
 pub async fn delete(
     State(app): State<Arc<App>>,
     context: Context,
-    Path(code): Path<String>,
+    InPath(code): InPath,
     Asked(by): Asked<ByCode>,
 ) -> Result<Response, ApiError> {
-    context.require_or_token(Scope::LinksWrite)?;
+    context.require_or_token(&app, Scope::LinksWrite)?;
     let key = key_of(&app, &code, &by)?;
     to_the_end(async move {
         let delete = DeleteLink { key, actor: context.actor, token: context.manage_token };
@@ -457,9 +468,7 @@ pub struct RemovedAnswer {
     responses(
         (status = 200, description = "A page", body = ListAnswer),
         (status = 400, description = "VALIDATION_ERROR", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "UNAUTHORIZED", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "FORBIDDEN", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "UNAVAILABLE", body = Problem, content_type = "application/problem+json"),
+        KeyProblems,
     ),
     security(("key" = []), ("header_key" = [])),
 )]

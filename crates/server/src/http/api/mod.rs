@@ -11,18 +11,44 @@ use super::auth::Context;
 use super::body::json_text_response;
 use super::error::ApiError;
 use super::idempotency::{KeptResponse, Turn};
+use crate::app::App;
+use axum::extract::{FromRequestParts, Path};
 use axum::response::Response;
+use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use std::future::Future;
+use std::sync::Arc;
+
+/// The last part of a path. One that is no UTF-8 names nothing.
+#[derive(Debug)]
+pub struct InPath(pub String);
+
+impl FromRequestParts<Arc<App>> for InPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let path = Path::<String>::from_request_parts(parts, app).await;
+        path.map(|Path(text)| InPath(text))
+            .map_err(|_| ApiError::not_found("there is nothing at this address"))
+    }
+}
 
 /// Runs `work` to its end even if the caller hangs up, so that nothing is left half done or unanswered.
 pub async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<T, ApiError> {
+    to_the_end_on(&tokio::runtime::Handle::current(), work).await
+}
+
+/// The same on another runtime than the connection's.
+pub async fn to_the_end_on<T: Send + 'static>(
+    runtime: &tokio::runtime::Handle,
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
     let id = super::error::request_id();
     let span = tracing::Span::current();
     let work = super::error::REQUEST_ID.scope(id, tracing::Instrument::instrument(work, span));
-    tokio::spawn(work).await.unwrap_or_else(|error| {
+    runtime.spawn(work).await.unwrap_or_else(|error| {
         tracing::error!(%error, "A request did not finish: {error}");
         Err(ApiError::new(super::error::ErrorCode::InternalError, "the request did not finish"))
     })

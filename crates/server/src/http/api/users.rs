@@ -4,7 +4,7 @@ use super::{replay, to_the_end};
 use crate::app::App;
 use crate::http::auth::Context;
 use crate::http::body::{Payload, json_response};
-use crate::http::error::{ApiError, Problem};
+use crate::http::error::{ApiError, BodyProblems, KeyProblems, Problem};
 use crate::http::idempotency::KeptResponse;
 use axum::extract::State;
 use axum::response::Response;
@@ -84,9 +84,7 @@ pub fn future(field: &'static str, text: &str, app: &App) -> Result<Timestamp, A
     get, path = "/api/v1/users", operation_id = "listUsers", tag = "Users",
     responses(
         (status = 200, description = "The users", body = UsersAnswer),
-        (status = 401, description = "UNAUTHORIZED", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "FORBIDDEN: only for admins", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "UNAVAILABLE", body = Problem, content_type = "application/problem+json"),
+        KeyProblems,
     ),
     security(("key" = []), ("header_key" = [])),
 )]
@@ -104,12 +102,9 @@ pub async fn list(State(app): State<Arc<App>>, context: Context) -> Result<Respo
     responses(
         (status = 200, description = "The user as it is now", body = UserAnswer),
         (status = 400, description = "VALIDATION_ERROR", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "UNAUTHORIZED", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "FORBIDDEN: only for admins", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "PAYLOAD_TOO_LARGE", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "UNSUPPORTED_MEDIA_TYPE", body = Problem, content_type = "application/problem+json"),
+        KeyProblems,
+        BodyProblems,
         (status = 422, description = "IDEMPOTENCY_MISMATCH", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "UNAVAILABLE", body = Problem, content_type = "application/problem+json"),
     ),
     security(("key" = []), ("header_key" = [])),
 )]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use terse_model::code::{Alias, InvalidAlias};
 use terse_model::domain::{DomainId, DomainName};
 use terse_model::link::{Link, LinkSettings, RedirectType};
-use terse_model::redirect::{CachePolicy, max_age};
+use terse_model::redirect::{CachePolicy, cache_policy};
 use terse_model::store::ChangeRefused;
 use terse_model::target::TargetUrl;
 use terse_model::time::Timestamp;
@@ -242,7 +242,7 @@ impl LinkAnswer {
 
 /// Until when browsers may keep the redirect that a link had at `now`, before a change.
 pub fn kept_until(settings: &LinkSettings, now: Timestamp, permanent_max_age: u32) -> Option<Timestamp> {
-    match max_age(settings.redirect_type, settings.expires_at, now, permanent_max_age) {
+    match cache_policy(settings, now, permanent_max_age) {
         CachePolicy::PrivateMaxAge(seconds) => Some(now.plus_seconds(i64::from(seconds))),
         _ => None,
     }

@@ -6,10 +6,12 @@ use crate::http::api::links::create_link;
 use crate::http::api::wire::{CreateLinkRequest, LinkAnswer};
 use crate::http::auth::Context;
 use crate::http::body::{Payload, parse_json};
-use crate::http::error::{ApiError, ErrorCode, Problem};
+use crate::http::error::{ApiError, BodyProblems, ErrorCode, KeyProblems, Problem};
 use axum::extract::State;
 use axum::response::Response;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
+use std::fmt;
 use std::sync::Arc;
 
 /// Other names of our fields.
@@ -28,14 +30,11 @@ const SYNONYMS: [(&str, &str); 3] =
         (status = 200, description = "An equal link was there (`find_if_exists`)", body = LinkAnswer),
         (status = 201, description = "The link is on disk", body = LinkAnswer, headers(("Location" = String, description = "The short link"))),
         (status = 400, description = "INVALID_URL, VALIDATION_ERROR or ALIAS_RESERVED", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "UNAUTHORIZED", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "FORBIDDEN", body = Problem, content_type = "application/problem+json"),
+        KeyProblems,
         (status = 409, description = "ALIAS_TAKEN", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "PAYLOAD_TOO_LARGE", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "UNSUPPORTED_MEDIA_TYPE", body = Problem, content_type = "application/problem+json"),
+        BodyProblems,
         (status = 422, description = "IDEMPOTENCY_MISMATCH", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "RATE_LIMIT_EXCEEDED", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "UNAVAILABLE", body = Problem, content_type = "application/problem+json"),
     ),
     security((), ("key" = []), ("header_key" = [])),
 )]
@@ -49,8 +48,33 @@ pub async fn shorten(
     create_link(app, context, payload.bytes, request, style).await
 }
 
-fn translate(fields: Map<String, Value>) -> Result<(CreateLinkRequest, Style), ApiError> {
-    let is_camel = fields.keys().any(|key| key.bytes().any(|byte| byte.is_ascii_uppercase()));
+/// The fields of an object as they were sent; a map would drop one of two with the same name.
+struct Fields(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+fn translate(Fields(fields): Fields) -> Result<(CreateLinkRequest, Style), ApiError> {
+    let is_camel = fields.iter().any(|(key, _)| key.bytes().any(|byte| byte.is_ascii_uppercase()));
     let mut renamed = Map::new();
     for (key, value) in fields {
         let snaked = snake(&key);
