@@ -5,6 +5,7 @@ use super::links::Pages;
 use super::{Output, quiet_at_head};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use http::Method;
 use indicatif::ProgressBar;
 use serde_json::Value;
 use std::fs::File;
@@ -72,10 +73,15 @@ impl Export {
             csv_line(&mut sink, COLUMNS.iter().map(|name| (*name).to_owned()))?;
         }
         let progress = if to_stdout { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+        let default = default_domain(client).await?;
         let mut pages = Pages::new(&[]);
         let mut written = 0;
-        while let Some(page) = pages.next(client, PAGE_LEN).await? {
-            for link in &page {
+        while let Some(mut page) = pages.next(client, PAGE_LEN).await? {
+            for link in &mut page {
+                // The default domain is an identity: wherever links are imported, they go to the default one there.
+                if link["domain"] == default {
+                    link["domain"] = Value::Null;
+                }
                 match format {
                     Format::Ndjson => writeln!(sink, "{link}")?,
                     Format::Csv => csv_line(&mut sink, COLUMNS.iter().map(|name| cell(name, &link[*name])))?,
@@ -92,6 +98,15 @@ impl Export {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+async fn default_domain(client: &mut Client) -> Result<Value> {
+    let mut answer = client.json(Method::GET, "/api/v1/domains", None).await?;
+    let domains = answer["domains"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    Ok(domains
+        .into_iter()
+        .find(|domain| domain["is_default"] == true)
+        .map_or(Value::Null, |it| it["name"].clone()))
 }
 
 /// What is written to; a reader that has gone away, as `head` does, ends the command.
