@@ -2,6 +2,35 @@
 
 mod support;
 
+mod smoke;
+
+mod create;
+
+mod change;
+mod delete;
+mod list;
+
+mod bulk;
+mod compat;
+mod idempotency;
+
+mod domains;
+mod keys;
+mod users;
+
+mod click_limit;
+mod expiry;
+mod password;
+mod redirect;
+
+mod alias_race;
+mod failing_store;
+mod limits;
+
+mod pages;
+mod raw_http;
+mod tls;
+
 mod backup;
 mod cli;
 mod crash;
@@ -9,4 +38,3 @@ mod disk;
 mod generators;
 mod import_export;
 mod shutdown;
-mod smoke;

@@ -2,9 +2,13 @@
 
 #![allow(dead_code, reason = "no test needs all of it")]
 
+pub mod connection;
+pub mod failing;
 mod logs;
 mod place;
 mod process;
+pub mod raw;
+pub mod wrapped;
 
 pub use http::Method;
 #[allow(unused_imports, reason = "the smoke test needs no process")]
