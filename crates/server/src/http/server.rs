@@ -24,7 +24,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use terse_model::redirect::CachePolicy;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -229,11 +229,15 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let idle = service.server.app.config.http.head_timeout;
-    let has_asked = Arc::new(AtomicBool::new(false));
-    let asks = has_asked.clone();
+    let requests = Arc::new(Requests::default());
+    let counted = requests.clone();
     let answer = move |request| {
-        asks.store(true, Ordering::Relaxed);
-        service.call(request)
+        let open = Open::count(&counted);
+        let answering = service.call(request);
+        async move {
+            let _open = open;
+            answering.await
+        }
     };
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -242,21 +246,58 @@ where
         .max_header_list_size(HEAD_LEN_MAX as u32)
         .max_concurrent_streams(256)
         .serve_connection(stream, service_fn(answer));
-    // The pings above begin after HTTP/2's preface; whoever never sends it, or never asks, is cut too.
-    let silence = async {
-        tokio::time::sleep(idle).await;
-        if has_asked.load(Ordering::Relaxed) {
-            std::future::pending::<()>().await;
-        }
-    };
     let mut connection = std::pin::pin!(connection);
-    tokio::select! {
+    let is_idle = tokio::select! {
         _ = connection.as_mut() => return,
-        () = silence => return,
-        _ = stop.wait_for(|stop| *stop) => {}
-    }
+        // Pings alone keep nobody's place, and before HTTP/2's preface there are none.
+        () = requests.end(idle) => true,
+        _ = stop.wait_for(|stop| *stop) => false,
+    };
     connection.as_mut().graceful_shutdown();
-    let _ = connection.await;
+    if is_idle {
+        let _ = tokio::time::timeout(idle, connection).await;
+    } else {
+        let _ = connection.await;
+    }
+}
+
+/// Requests of one HTTP/2 connection.
+#[derive(Debug, Default)]
+struct Requests {
+    begun: AtomicUsize,
+    open: AtomicUsize,
+}
+
+impl Requests {
+    /// Returns when none has been open or begun for a whole `idle`.
+    async fn end(&self, idle: Duration) {
+        let mut seen = 0;
+        loop {
+            tokio::time::sleep(idle).await;
+            let begun = self.begun.load(Ordering::Relaxed);
+            if begun == seen && self.open.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            seen = begun;
+        }
+    }
+}
+
+/// A request that is being answered.
+struct Open(Arc<Requests>);
+
+impl Open {
+    fn count(requests: &Arc<Requests>) -> Self {
+        requests.begun.fetch_add(1, Ordering::Relaxed);
+        requests.open.fetch_add(1, Ordering::Relaxed);
+        Open(requests.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 type HttpRequest = http::Request<Incoming>;

@@ -88,8 +88,15 @@ async fn try_unlock(app: &Arc<App>, context: &Context, payload: &Payload) -> Res
     // Hashing took a while: what was decided before it may not hold any more.
     let current = app.redirect.find(&key).await.map_err(unavailable)?;
     let Known::Ruled(record) = current else { return Err(not_asked(&current)) };
-    if !matches!(&*record, LinkRecord::Present(now) if now.id == link_id && now.revision == revision) {
-        return Err(ApiError::new(ErrorCode::PasswordRequired, "this link was changed just now; try again"));
+    match &*record {
+        LinkRecord::Removed(_) => return Err(not_asked(&Known::Ruled(record))),
+        LinkRecord::Present(link) if link.id == link_id && link.revision == revision => {}
+        LinkRecord::Present(_) => {
+            return Err(ApiError::new(
+                ErrorCode::PasswordRequired,
+                "this link was changed just now; try again",
+            ));
+        }
     }
     let proof = app.passwords.proof(&record, app.clock.now());
     let secure = if app.domains.base_url().scheme == "https" { "; Secure" } else { "" };

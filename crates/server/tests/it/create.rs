@@ -516,3 +516,23 @@ async fn an_equal_link_is_found_only_among_ones_own_made_to_be_found() {
     assert_eq!(app.delete(&format!("{URLS}/{first}")).bearer(&ann).send().await.status, 204);
     assert_ne!(app.link(&ann, wanted).await, first, "a deleted link is not found");
 }
+
+#[tokio::test]
+async fn another_sites_page_creates_nothing_without_a_key() {
+    let app = TestApp::start().await;
+    let create = || app.post("/api/v1/urls").json(json!({"long_url": "https://example.com/"}));
+    let own = app.address().to_string();
+    assert_eq!(create().header("origin", &format!("http://{own}")).send().await.status, 201);
+    assert_eq!(create().header("sec-fetch-site", "same-origin").send().await.status, 201);
+    let checks: [(&str, &str); 4] = [
+        ("sec-fetch-site", "cross-site"),
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        // A name of theirs that resolves to this machine.
+        ("host", "evil.example:8080"),
+    ];
+    for (name, value) in checks {
+        let refused = create().header(name, value).send().await;
+        assert_eq!((refused.status, refused.code().as_str()), (401, "UNAUTHORIZED"), "{name}: {value}");
+    }
+}

@@ -296,3 +296,11 @@ async fn a_request_id_is_taken_from_a_trusted_proxy_alone() {
     let ids = ids_of(&untrusting, "abc").await;
     assert!(ids.iter().all(|own| own != "abc" && own.len() == 16), "{ids:?}");
 }
+
+#[tokio::test]
+async fn a_rate_beyond_measure_breaks_nothing() {
+    let app = TestApp::with(&[("rate_limits", "on"), ("misses_per_second", "1000000000")]).await;
+    for code in ["none1", "none2", "none3"] {
+        assert_eq!(app.follow(code).await.status, 404);
+    }
+}

@@ -368,3 +368,40 @@ async fn what_a_post_to_a_short_link_gets() {
     check(&locked, json, r#"{"password": 1}"#, 400, "VALIDATION_ERROR").await;
     check(&locked, json, r#"{"password": "sesame", "more": 1}"#, 400, "VALIDATION_ERROR").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_is_deleted_while_its_password_is_checked_stays_shut() {
+    let app = TestApp::with(&[("password_threads", "1")]).await;
+    let key = app.key("ann").await;
+    let code = app.link(&key, json!({"long_url": TARGET, "password": "sesame"})).await;
+    // One thread checks them one after the other, so most are under way when the link goes.
+    let checks: Vec<_> = (0..20).map(|_| tokio::spawn(give(&app, &code, "sesame").send())).collect();
+    while app.running.app.metrics.redirects.get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let deleted = app.delete(&format!("/api/v1/urls/{code}")).bearer(&key).send().await;
+    assert_eq!(deleted.status, 204);
+    let revealed = app.running.app.metrics.redirects.get();
+    let mut answers = Vec::new();
+    for check in checks {
+        answers.push(check.await.unwrap());
+    }
+    let opened = answers.iter().filter(|answer| answer.status == 303).count();
+    assert!(opened as u64 <= revealed, "{opened} were opened, {revealed} of them before the link was gone");
+    for answer in answers.iter().filter(|answer| answer.status != 303) {
+        assert!(matches!(answer.status, 410 | 503), "{answer:?}");
+        names_no_target(answer);
+    }
+}
+
+#[tokio::test]
+async fn a_forwarded_query_survives_the_password() {
+    let app = TestApp::start().await;
+    let key = app.key("ann").await;
+    let fields = json!({"long_url": TARGET, "password": "sesame", "forward_query": true});
+    let code = app.link(&key, fields).await;
+    let page = app.get(&format!("/{code}?from=mail")).header("accept", BROWSER).send().await;
+    assert!(page.text().contains(&format!("action=\"/{code}?from=mail\"")), "{}", page.text());
+    let opened = app.post(&format!("/{code}?from=mail")).body(FORM, "password=sesame").send().await;
+    assert_eq!(opened.header("location"), Some(format!("{TARGET}?from=mail").as_str()));
+}

@@ -52,12 +52,16 @@ impl Files {
     }
 
     async fn start(&self) -> TestApp {
+        self.start_with("1").await
+    }
+
+    async fn start_with(&self, head_timeout_s: &str) -> TestApp {
         let (cert, key) = (self.cert(), self.key());
         TestApp::with(&[
             ("tls_cert", cert.to_str().unwrap()),
             ("tls_key", key.to_str().unwrap()),
             ("base_url", "https://localhost"),
-            ("head_timeout_s", "1"),
+            ("head_timeout_s", head_timeout_s),
         ])
         .await
     }
@@ -231,6 +235,22 @@ async fn who_never_asks_is_cut() {
     check_ends(&mut plain, "no TLS").await;
 }
 
+#[tokio::test]
+async fn pings_alone_keep_no_connection_open() {
+    let files = Files::new();
+    let app = files.start().await;
+    // The client answers pings by itself.
+    let mut sender = h2(&files, app.address()).await;
+    let health = || get("/health").body(Body::empty()).unwrap();
+    assert_eq!(send_h2(&mut sender, health()).await.status, 200);
+    let mut looks = 0;
+    while !sender.is_closed() {
+        looks += 1;
+        assert!(looks < 200, "still open");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// The server closes the connection by itself.
 async fn check_ends(stream: &mut (impl AsyncReadExt + Unpin), what: &str) {
     let mut rest = Vec::new();
@@ -241,7 +261,7 @@ async fn check_ends(stream: &mut (impl AsyncReadExt + Unpin), what: &str) {
 #[tokio::test]
 async fn new_files_are_taken_up_and_bad_ones_are_not() {
     let mut files = Files::new();
-    let app = files.start().await;
+    let app = files.start_with("600").await;
     assert_eq!(files.shown(app.address()).await, 0);
     let mut old = h2(&files, app.address()).await;
     let health = || get("/health").body(Body::empty()).unwrap();
