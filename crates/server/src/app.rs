@@ -152,8 +152,16 @@ impl App {
         let domains =
             Arc::new(Domains::load(stores.accounts.clone(), base_url.clone(), config.strict_hosts).await?);
         let passwords = Arc::new(Passwords::start(config.password_threads, stores.instance.secret));
+        // The lock on the data folder sees to it.
+        let sole_writer = stores.embedded.is_some();
         let redirect = Arc::new(Handler {
-            resolver: Resolver::new(stores.links.clone(), clock.clone(), metrics.clone(), &config),
+            resolver: Resolver::new(
+                stores.links.clone(),
+                clock.clone(),
+                metrics.clone(),
+                &config,
+                sole_writer,
+            ),
             domains: domains.clone(),
             store: stores.links.clone(),
             secrets: passwords.clone(),

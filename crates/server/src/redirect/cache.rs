@@ -81,7 +81,7 @@ pub struct Cache {
     missing: WeightedCache<LinkKey, Timestamp>,
     slots: Vec<Mutex<HashMap<LinkKey, Slot>>>,
     hasher: RandomState,
-    ttl_seconds: i64,
+    ttl_seconds: Option<i64>,
     missing_ttl_seconds: i64,
 }
 
@@ -167,8 +167,9 @@ pub struct Fill<'a> {
 const SHARDS: usize = 64;
 
 impl Cache {
-    /// A cache of `bytes_max` for links and `missing_len_max` unknown codes.
-    pub fn new(config: &crate::config::CacheConfig) -> Self {
+    /// An empty cache. Where this process alone writes to the store (`sole_writer`), links are believed until they
+    /// are changed; elsewhere for the configured time, since a change may not be heard of.
+    pub fn new(config: &crate::config::CacheConfig, sole_writer: bool) -> Self {
         // An estimate for the size of the tables, not a bound.
         let links_estimate = (config.bytes_max / (HELD_BYTES + 100)).max(16) as usize;
         Cache {
@@ -176,7 +177,7 @@ impl Cache {
             missing: WeightedCache::new(config.missing_len_max),
             slots: (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect(),
             hasher: RandomState::new(),
-            ttl_seconds: config.ttl.as_secs() as i64,
+            ttl_seconds: (!sole_writer).then_some(config.ttl.as_secs() as i64),
             missing_ttl_seconds: config.missing_ttl.as_secs() as i64,
         }
     }
@@ -257,7 +258,7 @@ impl Cache {
                 self.missing.insert(key.clone(), now.plus_seconds(self.missing_ttl_seconds));
             }
             Some(known) => {
-                let until = now.plus_seconds(self.ttl_seconds);
+                let until = self.ttl_seconds.map_or(Timestamp::MAX, |seconds| now.plus_seconds(seconds));
                 self.links.insert(key.clone(), Held { known, until });
             }
         }
@@ -314,13 +315,12 @@ mod tests {
     }
 
     fn cache(bytes_max: u64) -> Cache {
-        Cache::new(&CacheConfig {
-            bytes_max,
-            missing_len_max: 1000,
-            ttl: Duration::from_secs(30),
-            missing_ttl: Duration::from_secs(5),
-            loads_len_max: 16,
-        })
+        let ttl = Duration::from_secs(30);
+        let missing_ttl = Duration::from_secs(5);
+        Cache::new(
+            &CacheConfig { bytes_max, missing_len_max: 1000, ttl, missing_ttl, loads_len_max: 16 },
+            false,
+        )
     }
 
     fn key(code: &str) -> LinkKey {

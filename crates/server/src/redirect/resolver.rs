@@ -41,19 +41,20 @@ struct Inner {
 }
 
 impl Resolver {
-    /// A resolver over `store`.
+    /// A resolver over `store`, to which nobody else writes if this is its `sole_writer`.
     pub fn new(
         store: Arc<dyn LinkStore>,
         clock: Clock,
         metrics: Arc<Metrics>,
         config: &crate::config::Config,
+        sole_writer: bool,
     ) -> Self {
         let misses = config.rates.as_ref().map(|rates| {
             (Limiter::new(rates.callers_len_max), Rate { count: rates.misses_per_second, per_seconds: 1 })
         });
         Resolver {
             inner: Arc::new(Inner {
-                cache: Cache::new(&config.cache),
+                cache: Cache::new(&config.cache, sole_writer),
                 store,
                 clock,
                 metrics,
