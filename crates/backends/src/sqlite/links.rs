@@ -383,7 +383,7 @@ impl LinkRow {
             .map(drop)
     }
 
-    /// FNV-1a over everything that [`is_equal`] compares. It only narrows a search, so chance equality does no harm.
+    /// FNV-1a over everything that `is_equal` compares. It only narrows a search, so chance equality does no harm.
     fn hash_of_equals(&self) -> i64 {
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
         let mut add = |bytes: &[u8]| {

@@ -1,10 +1,10 @@
 //! The embedded store: one SQLite file, one writer thread, a few reader threads.
 //!
 //! All writes go through one thread, which commits whatever has gathered while the last commit was on its way to the
-//! disk: concurrent requests share one fsync ([`threads`]). Reads run on threads of their own, each with a connection,
+//! disk: concurrent requests share one fsync (`threads`). Reads run on threads of their own, each with a connection,
 //! and see every commit that was answered before they began.
 //!
-//! - [`schema`] holds the tables, [`links`] and [`accounts`] the statements, one file for each trait of the boundary.
+//! - `schema` holds the tables, `links` and `accounts` the statements, one file for each trait of the boundary.
 //! - [`restore`] makes a copy safe to serve from.
 
 mod accounts;

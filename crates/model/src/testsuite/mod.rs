@@ -1,5 +1,5 @@
-//! Conformance suites: what [`LinkStore`](crate::store::LinkStore) and [`AccountStore`](crate::store::AccountStore)
-//! promise, as tests that every store runs.
+//! Conformance suites: what [`LinkStore`] and [`AccountStore`](crate::store::AccountStore) promise, as tests that every
+//! store runs.
 //!
 //! A fixed bug adds a case here, so that all stores gain it. The suites need no particular runtime: concurrent calls
 //! are futures that one task polls in turn, which is as concurrent as the store makes them. A case that fails panics

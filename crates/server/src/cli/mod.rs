@@ -32,7 +32,7 @@ pub struct Cli {
     command: Option<Command>,
 }
 
-/// Options of every command. Every configuration key is also a variable TERSE_<KEY>; see docs/configuration.md.
+/// Options of every command. Every configuration key is also a variable, `TERSE_` and the key in capitals; see docs/configuration.md.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 struct Options {

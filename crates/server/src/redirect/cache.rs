@@ -272,6 +272,11 @@ impl Cache {
 }
 
 impl Load {
+    /// Where its outcome will be found.
+    pub fn outcome(&self) -> watch::Receiver<Option<Loaded>> {
+        self.sender.subscribe()
+    }
+
     /// Hands the outcome to all who wait, and keeps it unless a change came in between.
     pub fn finish(self, cache: &Cache, loaded: Loaded, now: Timestamp) {
         cache.keep(&self.key, &self.mark, loaded.as_ref().ok().cloned(), now);

@@ -10,7 +10,6 @@ use std::time::Duration;
 use terse_model::link::LinkKey;
 use terse_model::store::{LinkStore, StoreError};
 use terse_model::time::Timestamp;
-use tokio::sync::watch;
 use tracing::Instrument;
 
 /// Why a key could not be resolved. It says nothing about whether there is a link.
@@ -102,12 +101,11 @@ impl Resolver {
                 Begun::Lead(load) => {
                     let Some(permit) = Permit::take(&self.inner) else { return Err(Unresolved::TooMany) };
                     let (key, inner) = (key.clone(), self.inner.clone());
-                    let (done, shared) = watch::channel(None);
+                    let shared = load.outcome();
                     // A task of its own: whoever asked first may hang up, and others wait for the same answer.
                     let loading = async move {
                         let loaded = inner.ask_store(&key).await;
-                        load.finish(&inner.cache, loaded.clone(), inner.clock.now());
-                        done.send_replace(Some(loaded));
+                        load.finish(&inner.cache, loaded, inner.clock.now());
                         drop(permit);
                     };
                     tokio::spawn(loading.in_current_span());
