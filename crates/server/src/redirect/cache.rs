@@ -320,11 +320,15 @@ mod tests {
     }
 
     fn cache(bytes_max: u64) -> Cache {
+        cache_of(bytes_max, false)
+    }
+
+    fn cache_of(bytes_max: u64, sole_writer: bool) -> Cache {
         let ttl = Duration::from_secs(30);
         let missing_ttl = Duration::from_secs(5);
         Cache::new(
             &CacheConfig { bytes_max, missing_len_max: 1000, ttl, missing_ttl, loads_len_max: 16 },
-            false,
+            sole_writer,
         )
     }
 
@@ -504,6 +508,20 @@ mod tests {
                 assert!(held("link", 29_999) && !held("link", 30_000));
                 assert!(held("none", 4_999) && !held("none", 5_000));
                 assert!(!held("fail", 0));
+            },
+            1,
+        );
+    }
+
+    #[test]
+    fn a_sole_writer_believes_a_link_until_it_is_changed() {
+        shuttle::check_random(
+            || {
+                let cache = cache_of(1 << 20, true);
+                cache.begin_fill(&key("abc")).finish(version(1), now());
+                assert!(cache.get(&key("abc"), now().plus_seconds(1_000_000)).is_some());
+                cache.invalidate(&key("abc"));
+                assert!(cache.get(&key("abc"), now()).is_none());
             },
             1,
         );

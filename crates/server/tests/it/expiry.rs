@@ -9,7 +9,7 @@ const DAY: i64 = 86_400_000;
 
 #[tokio::test]
 async fn an_expired_link_is_gone_to_the_millisecond() {
-    let app = TestApp::start().await;
+    let app = TestApp::with_shared_store().await;
     let key = app.key("ann").await;
     let check = async |mut fields: Value| {
         let start = app.clock.now();

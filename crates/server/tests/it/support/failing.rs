@@ -49,7 +49,8 @@ impl StoreSwitch {
         let behind = switch.clone();
         let wrap = move |stores: Stores| {
             let links = Arc::new(FailingStore { inner: stores.links, switch: behind });
-            Stores { links, ..stores }
+            // As a store that other processes write to: cached links end after a time.
+            Stores { links, embedded: None, ..stores }
         };
         (switch, wrap)
     }

@@ -58,6 +58,11 @@ impl TestApp {
         TestApp::with_stores(settings, |stores| stores).await
     }
 
+    /// A server that takes its store for one that others write to as well, so that cached links end after a time.
+    pub async fn with_shared_store() -> Self {
+        TestApp::with_stores(&[], |stores| Stores { embedded: None, ..stores }).await
+    }
+
     /// A server whose stores are wrapped, as in ones that fail on demand.
     pub async fn with_stores(settings: &[(&str, &str)], wrap: impl FnOnce(Stores) -> Stores) -> Self {
         let dir = tempfile::tempdir().unwrap();
