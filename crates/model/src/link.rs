@@ -198,6 +198,21 @@ impl Link {
             LinkState::Active
         }
     }
+
+    /// Shrinks the link to what is kept of it for ever.
+    pub fn remove(self, removal: Removal, now: Timestamp) -> RemovedLink {
+        RemovedLink {
+            id: self.id,
+            key: self.key,
+            named: self.named,
+            owner: self.owner,
+            manage_token: self.manage_token,
+            created_at: self.created_at,
+            removed_at: now,
+            revision: self.revision.next(),
+            removal,
+        }
+    }
 }
 
 /// Why a link is gone for ever.
@@ -280,23 +295,6 @@ impl LinkRecord {
             LinkRecord::Present(link) => link.state(now),
             LinkRecord::Removed(RemovedLink { removal: Removal::Deleted, .. }) => LinkState::Deleted,
             LinkRecord::Removed(RemovedLink { removal: Removal::Expired, .. }) => LinkState::Expired,
-        }
-    }
-}
-
-impl Link {
-    /// Shrinks the link to what is kept of it for ever.
-    pub fn remove(self, removal: Removal, now: Timestamp) -> RemovedLink {
-        RemovedLink {
-            id: self.id,
-            key: self.key,
-            named: self.named,
-            owner: self.owner,
-            manage_token: self.manage_token,
-            created_at: self.created_at,
-            removed_at: now,
-            revision: self.revision.next(),
-            removal,
         }
     }
 }
