@@ -1,14 +1,16 @@
-//! Conformance suites: what [`LinkStore`] and [`AccountStore`](crate::store::AccountStore) promise, as tests that every
-//! store runs.
+//! Conformance suites: what [`LinkStore`], [`AccountStore`](crate::store::AccountStore) and
+//! [`ClickStore`](crate::click_store::ClickStore) promise, as tests that every store runs.
 //!
 //! A fixed bug adds a case here, so that all stores gain it. The suites need no particular runtime: concurrent calls
 //! are futures that one task polls in turn, which is as concurrent as the store makes them. A case that fails panics
 //! with what was promised; its name is the last line on stderr.
 
 mod accounts;
+mod clicks;
 mod links;
 
 pub use accounts::account_store_suite;
+pub use clicks::{ClickCounts, SampleClick, click_store_suite};
 pub use links::link_store_suite;
 
 use crate::store::{KeptAnswer, LinkStore};
