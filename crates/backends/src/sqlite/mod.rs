@@ -5,9 +5,11 @@
 //! and see every commit that was answered before they began.
 //!
 //! - `schema` holds the tables, `links` and `accounts` the statements, one file for each trait of the boundary.
+//! - [`clicks`] keeps clicks in a file of their own, so that neither's writes wait for the other's.
 //! - [`restore`] makes a copy safe to serve from.
 
 mod accounts;
+pub mod clicks;
 mod links;
 pub mod restore;
 mod schema;
@@ -167,17 +169,7 @@ impl SqliteStore {
 
     /// Writes a consistent copy of the store as of now into the new file `path`, while serving goes on.
     pub async fn backup(&self, path: &Path) -> Result<(), StoreError> {
-        let path = path.to_owned();
-        // On a thread and a connection of its own: it may take minutes.
-        let connection = schema::open_connection(&self.path, self.cache_kib, true).map_err(store_error)?;
-        Readers::start(vec![connection], 1)
-            .run(move |connection| {
-                let text = path
-                    .to_str()
-                    .ok_or_else(|| StoreError::Internal(format!("the path {path:?} is not UTF-8").into()))?;
-                connection.execute("VACUUM INTO ?1", [text]).map(drop).map_err(store_error)
-            })
-            .await
+        backup(&self.path, path, self.cache_kib).await
     }
 }
 
@@ -203,6 +195,21 @@ impl Known {
             }
         }
     }
+}
+
+/// Copies the database `from` as of now into the new file `to`, on a thread and a connection of its own: it may take
+/// minutes.
+async fn backup(from: &Path, to: &Path, cache_kib: u32) -> Result<(), StoreError> {
+    let to = to.to_owned();
+    let connection = schema::open_connection(from, cache_kib, true).map_err(store_error)?;
+    Readers::start(vec![connection], 1)
+        .run(move |connection| {
+            let text = to
+                .to_str()
+                .ok_or_else(|| StoreError::Internal(format!("the path {to:?} is not UTF-8").into()))?;
+            connection.execute("VACUUM INTO ?1", [text]).map(drop).map_err(store_error)
+        })
+        .await
 }
 
 fn read_instance(connection: &Connection, path: &Path) -> Result<Instance, OpenError> {

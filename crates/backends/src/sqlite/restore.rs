@@ -3,7 +3,7 @@
 //! The original went on to give out codes after the copy was made. So a copy skips far ahead before it gives out any,
 //! and takes a node id of its own.
 
-use super::{OpenError, links, schema};
+use super::{OpenError, clicks, links, schema};
 use rusqlite::Connection;
 use std::fs::File;
 use std::io::Read;
@@ -15,18 +15,10 @@ const SKIPPED_IDS: u64 = 1 << 30;
 /// Checks that `path` is an intact store, skips ids and takes a new node id.
 pub fn make_safe(path: &Path) -> Result<(), OpenError> {
     let io = |source| OpenError::Io { path: path.to_owned(), source };
-    if !path.is_file() {
-        return Err(OpenError::NotTerse { path: path.to_owned() });
-    }
-    check_length(path)?;
-    let mut connection = schema::open_connection(path, 8 * 1024, false).map_err(|source| {
-        match source.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::NotADatabase) => OpenError::NotTerse { path: path.to_owned() },
-            _ => io(source),
-        }
-    })?;
+    let mut connection = open(path)?;
     schema::migrate(&mut connection, path, None)?;
-    check(&connection, path)?;
+    check_pages(&connection, path)?;
+    super::read_instance(&connection, path)?;
     let transaction = connection.transaction().map_err(io)?;
     let mark = links::read_mark(&transaction).map_err(io)?;
     let damaged = |what: &str| OpenError::Damaged { path: path.to_owned(), what: what.to_owned() };
@@ -36,6 +28,28 @@ pub fn make_safe(path: &Path) -> Result<(), OpenError> {
     transaction.commit().map_err(io)?;
     // One file, so that it can be moved into place.
     schema::checkpoint(&connection).map_err(io)
+}
+
+/// Checks that `path` is an intact file of clicks, and makes it one file. Nothing in it needs to be changed: a journal
+/// goes on above every position that is saved.
+pub fn check_clicks(path: &Path) -> Result<(), OpenError> {
+    let connection = open(path)?;
+    if clicks::is_new(&connection, path)? {
+        return Err(OpenError::NotTerse { path: path.to_owned() });
+    }
+    check_pages(&connection, path)?;
+    schema::checkpoint(&connection).map_err(|source| OpenError::Io { path: path.to_owned(), source })
+}
+
+fn open(path: &Path) -> Result<Connection, OpenError> {
+    if !path.is_file() {
+        return Err(OpenError::NotTerse { path: path.to_owned() });
+    }
+    check_length(path)?;
+    schema::open_connection(path, 8 * 1024, false).map_err(|source| match source.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase) => OpenError::NotTerse { path: path.to_owned() },
+        _ => OpenError::Io { path: path.to_owned(), source },
+    })
 }
 
 /// Refuses an empty file, which SQLite would take for a new database, and one without a log that does not end with a
@@ -61,12 +75,9 @@ fn check_length(path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+fn check_pages(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let verdict: String = connection
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
         .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-    if verdict != "ok" {
-        return Err(OpenError::Damaged { path: path.to_owned(), what: verdict });
-    }
-    super::read_instance(connection, path).map(drop)
+    if verdict == "ok" { Ok(()) } else { Err(OpenError::Damaged { path: path.to_owned(), what: verdict }) }
 }

@@ -94,18 +94,32 @@ pub(super) fn migrate(
     generator: Option<Generator>,
 ) -> Result<(), OpenError> {
     let io = |source| OpenError::Io { path: path.to_owned(), source };
+    if is_new(connection, path, APPLICATION_ID, FORMAT)? {
+        initialise(connection, generator.unwrap_or(Generator::DEFAULT)).map_err(io)?;
+    }
+    Ok(())
+}
+
+/// Whether nothing is in the file yet. Refuses one of another application or of a later format.
+pub(super) fn is_new(
+    connection: &Connection,
+    path: &Path,
+    application_id: i64,
+    format_known: i64,
+) -> Result<bool, OpenError> {
+    let io = |source| OpenError::Io { path: path.to_owned(), source };
     let application: i64 = pragma(connection, "application_id").map_err(io)?;
     let format: i64 = pragma(connection, "user_version").map_err(io)?;
     if application == 0 && format == 0 && is_empty(connection).map_err(io)? {
-        return initialise(connection, generator.unwrap_or(Generator::DEFAULT)).map_err(io);
+        return Ok(true);
     }
-    if application != APPLICATION_ID {
+    if application != application_id {
         return Err(OpenError::NotTerse { path: path.to_owned() });
     }
-    if format > FORMAT {
-        return Err(OpenError::TooNew { path: path.to_owned(), found: format, known: FORMAT });
+    if format > format_known {
+        return Err(OpenError::TooNew { path: path.to_owned(), found: format, known: format_known });
     }
-    Ok(())
+    Ok(false)
 }
 
 /// Folds the write-ahead log into the file, so that the store is one file.

@@ -78,8 +78,8 @@ impl Drop for Writer {
 
 /// One job of the writer.
 trait WriteJob: Send {
-    /// Runs the statements inside an open transaction; `false` when they failed.
-    fn run(&mut self, connection: &Connection) -> bool;
+    /// Runs the statements inside an open transaction; says whether they failed, and why.
+    fn run(&mut self, connection: &Connection) -> Result<()>;
     /// After the commit: lets the caller know what came of it, a failure of its own included.
     fn succeed(self: Box<Self>);
     /// The transaction failed, and everything in it.
@@ -99,13 +99,11 @@ where
     F: FnOnce(&Connection) -> Result<T> + Send,
     C: FnOnce(&T) + Send,
 {
-    fn run(&mut self, connection: &Connection) -> bool {
-        let Some(statements) = self.statements.take() else { return false };
+    fn run(&mut self, connection: &Connection) -> Result<()> {
+        let Some(statements) = self.statements.take() else { return Err(panicked()) };
         let outcome =
             catch_unwind(AssertUnwindSafe(|| statements(connection))).unwrap_or_else(|_| Err(panicked()));
-        let succeeded = outcome.is_ok();
-        self.outcome = Some(outcome);
-        succeeded
+        self.outcome.insert(outcome).as_ref().map(drop).map_err(clone_error)
     }
 
     fn succeed(self: Box<Self>) {
@@ -180,8 +178,11 @@ fn transaction(connection: &mut Connection, batch: &mut [Box<dyn WriteJob>]) -> 
         execute("BEGIN IMMEDIATE")?;
         for job in batch {
             execute("SAVEPOINT job")?;
-            if !job.run(connection) {
-                // A full disk may have undone everything by now; then this fails, and with it the batch.
+            if let Err(error) = job.run(connection) {
+                // A full disk may have undone everything by now: then it is what fails the batch.
+                if connection.is_autocommit() {
+                    return Err(error);
+                }
                 execute("ROLLBACK TO job")?;
             }
             execute("RELEASE job")?;
