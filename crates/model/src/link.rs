@@ -289,6 +289,11 @@ impl LinkRecord {
         }
     }
 
+    /// Whether its clicks are limited.
+    pub fn takes_clicks(&self) -> bool {
+        matches!(self, LinkRecord::Present(link) if link.settings.click_limit.is_some())
+    }
+
     /// What its owner sees of its state.
     pub fn state(&self, now: Timestamp) -> LinkState {
         match self {

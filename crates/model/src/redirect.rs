@@ -1,5 +1,6 @@
 //! [`decide`]: what a visitor of a link gets. Pure, and tested by a table.
 
+use crate::click::Purpose;
 use crate::link::{ClickLimit, LinkRecord, LinkSettings, RedirectType, Removal};
 use crate::time::Timestamp;
 use std::borrow::Cow;
@@ -11,8 +12,10 @@ pub struct Visitor<'a> {
     pub query: Option<&'a str>,
     /// The request asks for the head only.
     pub is_head: bool,
-    /// The request fetches ahead of a visit that may never come (Sec-Purpose, Purpose, X-Moz).
-    pub is_prefetch: bool,
+    /// Why it asks, by its headers.
+    pub purpose: Purpose,
+    /// It is a service that shows what a link leads to where the link was posted.
+    pub is_preview: bool,
     /// The visitor has given this link's password.
     pub is_unlocked: bool,
 }
@@ -106,7 +109,8 @@ pub fn decide<'a>(
     if settings.password_hash.is_some() && !visitor.is_unlocked {
         return Decision::PasswordRequired;
     }
-    if settings.click_limit.is_some() && (visitor.is_head || visitor.is_prefetch) {
+    let visits = !visitor.is_head && visitor.purpose == Purpose::Visit && !visitor.is_preview;
+    if settings.click_limit.is_some() && !visits {
         return Decision::Neutral;
     }
     let location = match visitor.query {
@@ -235,7 +239,11 @@ mod tests {
     #[test]
     fn a_plain_link_redirects() {
         check(&link(|_| ()), anyone(), redirect(|_| ()));
-        check(&link(|_| ()), Visitor { is_head: true, is_prefetch: true, ..anyone() }, redirect(|_| ()));
+        check(
+            &link(|_| ()),
+            Visitor { is_head: true, purpose: Purpose::Prefetch, ..anyone() },
+            redirect(|_| ()),
+        );
         check(&link(|_| ()), Visitor { query: Some("x=1"), ..anyone() }, redirect(|_| ()));
     }
 
@@ -338,7 +346,7 @@ mod tests {
         };
         check(&record, anyone(), limited());
         check(&record, Visitor { is_head: true, ..anyone() }, Decision::Neutral);
-        check(&record, Visitor { is_prefetch: true, ..anyone() }, Decision::Neutral);
+        check(&record, Visitor { purpose: Purpose::Prefetch, ..anyone() }, Decision::Neutral);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The one place where everything is put together.
 
 use crate::accounts::{Accounts, Passwords};
+use crate::clicks::recorder::Recorder;
+use crate::clicks::{self, Clicks, ClicksError};
 use crate::clock::Clock;
 use crate::config::{AnonymousCreate, BaseUrl, Config, Rates};
 use crate::data_dir::{DataDir, DataDirError};
@@ -22,7 +24,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use terse_backends::sqlite::clicks::{SqliteClickOptions, SqliteClickStore};
 use terse_backends::sqlite::{OpenError, SqliteOptions, SqliteStore};
+use terse_model::click_store::ClickStore;
 use terse_model::domain::DomainName;
 use terse_model::link::LinkKey;
 use terse_model::store::{AccountStore, Instance, LinkStore, StoreError};
@@ -30,7 +34,10 @@ use terse_model::tenant::{Actor, UserId};
 use terse_model::time::Timestamp;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
+
+/// Exports of raw clicks that may be under way at once.
+const EXPORTS_LEN_MAX: usize = 2;
 
 /// Everything that a request may need.
 #[derive(Debug)]
@@ -45,6 +52,10 @@ pub struct App {
     pub links: Links,
     /// The redirect path.
     pub redirect: Arc<Handler>,
+    /// Statistics.
+    pub clicks: Arc<Clicks>,
+    /// Exports of raw clicks that may be under way at once: each holds a thread of the store.
+    pub exports: Arc<Semaphore>,
     /// Users and keys.
     pub accounts: Accounts,
     /// Domains.
@@ -57,8 +68,8 @@ pub struct App {
     pub idempotency: Idempotency,
     /// Counts.
     pub metrics: Arc<Metrics>,
-    /// The embedded store, when it is the one in use.
-    pub embedded: Option<Arc<SqliteStore>>,
+    /// The embedded stores, when they are the ones in use.
+    pub embedded: Option<Embedded>,
     /// Whether anybody may create links without a key.
     pub anonymous_create: bool,
     /// Whether they may also from elsewhere than this machine.
@@ -82,10 +93,21 @@ pub struct Stores {
     pub links: Arc<dyn LinkStore>,
     /// Accounts.
     pub accounts: Arc<dyn AccountStore>,
+    /// Statistics.
+    pub clicks: Arc<dyn ClickStore>,
     /// What they were initialised with.
     pub instance: Instance,
-    /// Set when they are the embedded store.
-    pub embedded: Option<Arc<SqliteStore>>,
+    /// Set when they are the embedded stores.
+    pub embedded: Option<Embedded>,
+}
+
+/// The stores in a data folder.
+#[derive(Clone, Debug)]
+pub struct Embedded {
+    /// Links and accounts.
+    pub links: Arc<SqliteStore>,
+    /// Statistics.
+    pub clicks: Arc<SqliteClickStore>,
 }
 
 /// Why a server could not start.
@@ -115,6 +137,9 @@ pub enum StartError {
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The journal of clicks.
+    #[error(transparent)]
+    Clicks(#[from] ClicksError),
     /// Threads or runtimes.
     #[error("cannot start a worker")]
     Worker(#[source] io::Error),
@@ -122,7 +147,7 @@ pub enum StartError {
 
 impl Stores {
     /// Opens the embedded store in a data folder.
-    pub fn embedded(config: &Config, data_dir: &DataDir) -> Result<Self, OpenError> {
+    pub fn embedded(config: &Config, data_dir: &DataDir, now: Timestamp) -> Result<Self, OpenError> {
         let options = SqliteOptions {
             generator: config.generator,
             readers: config.store.readers,
@@ -130,11 +155,18 @@ impl Stores {
             ..SqliteOptions::default()
         };
         let store = Arc::new(SqliteStore::open(&data_dir.store_path(), &options)?);
+        let options = SqliteClickOptions {
+            keeps_raw: config.clicks.raw_days > 0,
+            cache_kib: config.store.cache_kib,
+            ..SqliteClickOptions::new(now)
+        };
+        let clicks = Arc::new(SqliteClickStore::open(&data_dir.clicks_path(), &options)?);
         Ok(Stores {
             links: store.clone(),
             accounts: store.clone(),
             instance: store.instance().clone(),
-            embedded: Some(store),
+            clicks: clicks.clone(),
+            embedded: Some(Embedded { links: store, clicks }),
         })
     }
 }
@@ -146,9 +178,11 @@ impl App {
         clock: Clock,
         stores: Stores,
         address: SocketAddr,
+        metrics: Arc<Metrics>,
+        clicks: Clicks,
+        recorder: Option<Recorder>,
     ) -> Result<Arc<Self>, StoreError> {
         let base_url = config.base_url.clone().unwrap_or_else(|| base_url_of(address, config.tls.is_some()));
-        let metrics = Arc::new(Metrics::default());
         let domains =
             Arc::new(Domains::load(stores.accounts.clone(), base_url.clone(), config.strict_hosts).await?);
         let passwords = Arc::new(Passwords::start(config.password_threads, stores.instance.secret));
@@ -171,6 +205,7 @@ impl App {
             limiter: config.rates.as_ref().map(|rates| {
                 (Limiter::new(rates.callers_len_max), Rate::per_minute(rates.redirects_per_minute))
             }),
+            recorder,
         });
         let links = Links {
             store: stores.links.clone(),
@@ -195,6 +230,8 @@ impl App {
             instance: stores.instance,
             links,
             redirect,
+            clicks: Arc::new(clicks),
+            exports: Arc::new(Semaphore::new(EXPORTS_LEN_MAX)),
             domains,
             passwords,
             idempotency: Idempotency::default(),
@@ -212,6 +249,16 @@ impl App {
         }))
     }
 
+    /// The same for one command, which serves nobody and records nothing.
+    pub async fn quiet(mut config: Config, data_dir: &DataDir) -> Result<Arc<Self>, StartError> {
+        let clock = Clock::System;
+        config.clicks.are_recorded = false;
+        let stores = Stores::embedded(&config, data_dir, clock.now())?;
+        let (address, metrics) = (config.listen, Arc::new(Metrics::default()));
+        let started = start_clicks(&config, data_dir, &stores, &metrics, &clock).await?;
+        Ok(App::new(config, clock, stores, address, metrics, started.clicks, None).await?)
+    }
+
     /// Takes up to `wanted` of the links that a caller may create now. No verdict where there is no limit.
     pub fn take_creates(&self, context: &Context, wanted: u32) -> (u32, Option<Verdict>) {
         self.limits.creates(&context.actor, context.client.address, wanted, self.clock.now())
@@ -225,6 +272,22 @@ impl App {
         };
         self.domains.is_known_host(host) || is_loopback()
     }
+}
+
+async fn start_clicks(
+    config: &Config,
+    data_dir: &DataDir,
+    stores: &Stores,
+    metrics: &Arc<Metrics>,
+    clock: &Clock,
+) -> Result<clicks::Started, ClicksError> {
+    let place = clicks::Place {
+        folder: &data_dir.journal_path(),
+        salt: &data_dir.salt_path(),
+        node: stores.instance.node_id,
+        workers: config.workers,
+    };
+    clicks::start(&config.clicks, place, stores.clicks.clone(), metrics.clone(), clock.clone()).await
 }
 
 /// A thread with a runtime of its own.
@@ -311,6 +374,9 @@ impl Limits {
     }
 }
 
+/// At the end, for clicks that are not in the statistics yet. They are in the journal in any case.
+const CLICKS_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// A server that runs.
 #[derive(Debug)]
 pub struct Running {
@@ -320,6 +386,7 @@ pub struct Running {
     pub app: Arc<App>,
     stop: watch::Sender<bool>,
     workers: Vec<JoinHandle<()>>,
+    clicks: clicks::Running,
     // Released last: the socket in the run folder, and the lock on the data folder.
     data_dir: DataDir,
 }
@@ -328,7 +395,7 @@ impl Running {
     /// Starts everything on the data folder of `config`.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
         let data_dir = DataDir::open(&config.data_dir)?;
-        let stores = Stores::embedded(&config, &data_dir)?;
+        let stores = Stores::embedded(&config, &data_dir, clock.now())?;
         Running::start_with(config, clock, stores, data_dir).await
     }
 
@@ -343,16 +410,43 @@ impl Running {
         let listen = config.listen;
         let (address, listeners) =
             bind(listen, config.workers).map_err(|source| StartError::Listen { address: listen, source })?;
-        let app = App::new(config, clock, stores, address).await?;
+        let metrics = Arc::new(Metrics::default());
+        let click_store = stores.clicks.clone();
+        if !config.clicks.are_recorded {
+            // Nobody needs it, and it is not to outlive its day.
+            let _ = std::fs::remove_file(data_dir.salt_path());
+        }
+        let started = start_clicks(&config, &data_dir, &stores, &metrics, &clock).await?;
+        let app = App::new(config, clock, stores, address, metrics, started.clicks, started.recorder).await?;
         let local = data_dir.listen().map_err(StartError::LocalSocket)?;
         let server = Arc::new(Server::new(app.clone(), tls.clone()));
         let (stop, stopped) = watch::channel(false);
+        let background = &app.background;
+        background.spawn(clicks::upkeep(
+            click_store,
+            app.config.clicks.raw_days,
+            app.clock.clone(),
+            stopped.clone(),
+        ));
+        let journal = app.redirect.recorder.as_ref().map(|recorder| recorder.journal.clone());
+        if let Some(recorder) = &app.redirect.recorder {
+            background.spawn(clicks::chores(
+                recorder.visitors.clone(),
+                recorder.countries.clone(),
+                app.clock.clone(),
+                stopped.clone(),
+            ));
+        }
         let mut local = Some(local);
         let mut workers = Vec::new();
         for (number, listener) in listeners.into_iter().enumerate() {
             let (server, stopped, local) = (server.clone(), stopped.clone(), local.take());
             let (app, tls) = (app.clone(), tls.clone());
+            let journal = journal.clone();
             let work = move |runtime: tokio::runtime::Runtime| {
+                if let Some(journal) = journal {
+                    journal.enter(number);
+                }
                 runtime.block_on(async move {
                     // The first worker also does what needs doing once.
                     let mut commands = None;
@@ -381,12 +475,12 @@ impl Running {
             let worker = std::thread::Builder::new().name(format!("worker-{number}"));
             workers.push(worker.spawn(move || work(runtime)).map_err(StartError::Worker)?);
         }
-        Ok(Running { address, app, stop, workers, data_dir })
+        Ok(Running { address, app, stop, workers, clicks: started.running, data_dir })
     }
 
     /// Stops accepting, lets requests finish, and returns when all have, or when the drain time is over.
     pub async fn stop(self) {
-        let Running { app, stop, workers, data_dir, .. } = self;
+        let Running { app, stop, workers, clicks, data_dir, .. } = self;
         app.stopping.store(true, Ordering::Relaxed);
         let _ = stop.send(true);
         let deadline = tokio::time::Instant::now() + app.config.http.drain_timeout;
@@ -397,6 +491,7 @@ impl Running {
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
+        clicks.stop(deadline.max(tokio::time::Instant::now() + CLICKS_PATIENCE)).await;
         drop((app, data_dir));
     }
 }

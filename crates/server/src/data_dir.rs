@@ -14,6 +14,9 @@ use tempfile::TempDir;
 const LOCK: &str = "lock";
 const RUN: &str = "run";
 const STORE: &str = "terse.db";
+const CLICKS: &str = "clicks.db";
+const JOURNAL: &str = "journal";
+const SALT: &str = "visitor-salt";
 const SOCKET: &str = "terse.sock";
 /// Longest path of a Unix socket on Linux, with its end mark.
 const SOCKET_PATH_LEN_MAX: usize = 108;
@@ -66,13 +69,30 @@ impl DataDir {
             _ => {}
         }
         // SQLite gives its other files the mode of this one.
-        private_file().truncate(false).open(path.join(STORE)).map_err(io)?;
+        for database in [STORE, CLICKS] {
+            private_file().truncate(false).open(path.join(database)).map_err(io)?;
+        }
         Ok(DataDir { path: path.to_owned(), run: None, _lock: lock })
     }
 
     /// The embedded store's file.
     pub fn store_path(&self) -> PathBuf {
         self.path.join(STORE)
+    }
+
+    /// The file of statistics.
+    pub fn clicks_path(&self) -> PathBuf {
+        self.path.join(CLICKS)
+    }
+
+    /// The folder of the journal of clicks.
+    pub fn journal_path(&self) -> PathBuf {
+        self.path.join(JOURNAL)
+    }
+
+    /// The file of the day's salt for visitor hashes.
+    pub fn salt_path(&self) -> PathBuf {
+        self.path.join(SALT)
     }
 
     /// Listens on a new socket in a new run folder, and notes it for the command line.

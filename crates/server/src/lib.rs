@@ -5,6 +5,9 @@
 
 pub mod redirect;
 
+pub mod clicks;
+pub mod events;
+
 pub mod links;
 
 pub mod accounts;

@@ -6,6 +6,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 
 /// Everything that is counted. Each field's help text says what it means.
 #[derive(Debug)]
@@ -42,6 +43,24 @@ pub struct Metrics {
     pub api_limited: Counter,
     /// Requests to the API and the pages.
     pub api_requests: Counter,
+    /// Clicks in the journal.
+    pub clicks_appended: Counter,
+    /// Clicks in the rollups.
+    pub clicks_processed: Counter,
+    /// Clicks that there was no room for.
+    pub clicks_dropped: Counter,
+    /// Clicks whose time was not believed.
+    pub clicks_ahead: Counter,
+    /// Clicks whose record can't be read.
+    pub clicks_unreadable: Counter,
+    /// Clicks that statistics don't show yet.
+    pub clicks_lag: Gauge,
+    /// Age of the oldest of them.
+    pub clicks_lag_seconds: Gauge<f64, AtomicU64>,
+    /// Clicks that a power cut took.
+    pub clicks_lost: Gauge,
+    /// Size of the journal.
+    pub clicks_journal_bytes: Gauge,
     /// Open connections.
     pub connections: Gauge,
     /// Connections closed at once because too many were open.
@@ -80,6 +99,16 @@ impl Default for Metrics {
         let api_requests = counter("api_requests", "Requests to the API and the pages");
         let connections_refused =
             counter("connections_refused", "Connections closed because too many were open");
+        let clicks_appended = counter("clicks_appended", "Clicks written to the journal");
+        let clicks_processed = counter("clicks_processed", "Clicks added to the rollups, durably");
+        let clicks_dropped = counter("clicks_dropped", "Clicks not counted because the journal had no room");
+        let clicks_ahead =
+            counter("clicks_ahead", "Clicks whose time lay more than ten minutes ahead and was replaced");
+        let clicks_unreadable =
+            counter("clicks_unreadable", "Clicks whose record in the journal can't be read");
+        let clicks_lag_seconds = Gauge::<f64, AtomicU64>::default();
+        let help = "Age of the oldest click that statistics don't show yet, in seconds";
+        registry.register("clicks_lag_seconds", help, clicks_lag_seconds.clone());
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -90,6 +119,15 @@ impl Default for Metrics {
             cache_links: gauge("cache_links", "Links in memory"),
             cache_missing: gauge("cache_missing", "Codes in memory as unknown"),
             connections: gauge("connections", "Open connections"),
+            clicks_lag: gauge("clicks_lag_events", "Clicks in the journal that statistics don't show yet"),
+            clicks_lost: gauge("clicks_lost", "Clicks that recovery found missing, after a power cut"),
+            clicks_journal_bytes: gauge("clicks_journal_bytes", "Size of the journal of clicks, in bytes"),
+            clicks_appended,
+            clicks_processed,
+            clicks_dropped,
+            clicks_ahead,
+            clicks_unreadable,
+            clicks_lag_seconds,
             redirects,
             redirects_refused,
             redirects_limited,

@@ -1,7 +1,6 @@
 //! The command line's way to the API: over the running server's local socket, or in this process.
 
-use crate::app::{App, Stores};
-use crate::clock::Clock;
+use crate::app::App;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError, socket_of};
 use crate::http::auth::{LOCAL_USER, LOCAL_USER_HEADER};
@@ -74,9 +73,7 @@ impl Client {
                 Err(error) => return Err(error.into()),
             }
         };
-        let stores = Stores::embedded(&config, &data_dir)?;
-        let address = config.listen;
-        let app = App::new(config, Clock::System, stores, address).await?;
+        let app = App::quiet(config, &data_dir).await?;
         Ok(Client { transport: Transport::Here(Box::new(router(app)), Box::new(data_dir)), user })
     }
 

@@ -6,6 +6,7 @@ mod raw;
 
 pub use raw::{KEYS, Key, Raw, Source};
 
+use http::HeaderName;
 use ipnet::IpNet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -63,6 +64,8 @@ pub struct Config {
     pub sweeper: SweeperConfig,
     /// Threads that check passwords.
     pub password_threads: usize,
+    /// Clicks and statistics.
+    pub clicks: ClicksConfig,
 }
 
 /// What short links begin with: scheme, host and port.
@@ -201,6 +204,33 @@ pub struct SweeperConfig {
     pub batch_len: usize,
 }
 
+/// Clicks and statistics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClicksConfig {
+    /// Whether clicks are recorded.
+    pub are_recorded: bool,
+    /// Size of the journal on disk.
+    pub journal_bytes_max: u64,
+    /// Size of one of its segments.
+    pub segment_len: u32,
+    /// How often it is written to disk.
+    pub flush_interval: Duration,
+    /// Memory for counts on their way to the rollups.
+    pub memory_bytes_max: usize,
+    /// Days that raw events are kept; 0 keeps none.
+    pub raw_days: u32,
+    /// A pipeline that is further behind is shown as degraded.
+    pub lag_max: Duration,
+    /// Whether the query of a referrer is kept.
+    pub referrer_query: bool,
+    /// A file to find countries in, in place of the built-in table.
+    pub country_file: Option<PathBuf>,
+    /// The header in which a trusted proxy tells the visitor's country.
+    pub country_header: Option<HeaderName>,
+    /// Listeners to live counts at once.
+    pub live_len_max: usize,
+}
+
 /// All that is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
 #[error("the configuration has mistakes:\n{}", .0.iter().map(|mistake| format!("  - {mistake}")).collect::<Vec<_>>().join("\n"))]
@@ -289,14 +319,43 @@ impl Check<'_> {
             batch_len: self.number("sweep_batch_len", 1..=100_000)? as usize,
         };
         let password_threads = self.number("password_threads", 1..=256)? as usize;
+        let are_recorded = self.switch("clicks");
+        let referrer_query = self.switch("referrer_query");
+        let country_header = self.optional("country_header", |text| {
+            text.parse::<HeaderName>().map_err(|_| "expected the name of a header".to_owned())
+        });
+        let country_file = self.text("country_file");
+        let clicks = ClicksConfig {
+            are_recorded: are_recorded?,
+            journal_bytes_max: self.number("clicks_journal_mb", 1..=100_000_000)? << 20,
+            segment_len: (self.number("clicks_segment_kib", 64..=64 << 10)? << 10) as u32,
+            flush_interval: Duration::from_millis(self.number("clicks_flush_ms", 10..=3_600_000)?),
+            memory_bytes_max: (self.number("clicks_memory_mb", 1..=1_000_000)? << 20) as usize,
+            raw_days: self.number("clicks_raw_days", 0..=36_500)? as u32,
+            lag_max: self.seconds("clicks_lag_max_s", 1..=86_400)?,
+            referrer_query: referrer_query?,
+            country_file: (!country_file.is_empty()).then(|| country_file.into()),
+            country_header,
+            live_len_max: self.number("live_len_max", 1..=1_000_000)? as usize,
+        };
+        let workers = match workers? {
+            0 => available_cores(),
+            workers => workers as usize,
+        };
+        // Each worker fills one segment while the next one is ready.
+        let least = 2 * workers as u64 * u64::from(clicks.segment_len);
+        if clicks.journal_bytes_max < least {
+            let least = least.div_ceil(1 << 20);
+            self.mistake(
+                "clicks_journal_mb",
+                &format!("expected at least {least}, two segments of clicks_segment_kib for each worker"),
+            );
+        }
         Some(Config {
             listen: listen?,
             data_dir: PathBuf::from(self.text("data_dir")),
             base_url,
-            workers: match workers? {
-                0 => available_cores(),
-                workers => workers as usize,
-            },
+            workers,
             log,
             log_json: log_json?,
             anonymous_create: anonymous_create?,
@@ -314,6 +373,7 @@ impl Check<'_> {
             store,
             sweeper,
             password_threads,
+            clicks,
         })
     }
 

@@ -65,6 +65,17 @@ pub const KEYS: &[Key] = &[
     key("sweep_grace_s", "86400"),
     key("sweep_batch_len", "5000"),
     key("password_threads", "2"),
+    key("clicks", "on"),
+    key("clicks_journal_mb", "6144"),
+    key("clicks_segment_kib", "4096"),
+    key("clicks_flush_ms", "1000"),
+    key("clicks_memory_mb", "64"),
+    key("clicks_raw_days", "30"),
+    key("clicks_lag_max_s", "60"),
+    key("referrer_query", "off"),
+    key("country_file", ""),
+    key("country_header", "CF-IPCountry"),
+    key("live_len_max", "1000"),
 ];
 
 /// Where a value came from.

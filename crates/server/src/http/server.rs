@@ -8,11 +8,15 @@ use super::router::{is_own_segment, router};
 use super::tls::Tls;
 use super::unlock;
 use crate::app::App;
-use crate::redirect::{Answer, Headers, Lookup, Refusal, Request, RequestHeader, Reveal};
+use crate::clicks::recorder::VisitHeaders;
+use crate::redirect::{Answer, Headers, Lookup, Refusal, Request, Reveal};
 use axum::body::Body;
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, COOKIE, HOST, LOCATION, REFERRER_POLICY};
+use http::header::{
+    ACCEPT_LANGUAGE, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, COOKIE, HOST, LOCATION, REFERER,
+    REFERRER_POLICY, USER_AGENT,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -34,6 +38,9 @@ use tower::ServiceExt;
 use tracing::Instrument;
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
+const SEC_PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
+const PURPOSE: HeaderName = HeaderName::from_static("purpose");
+const X_MOZ: HeaderName = HeaderName::from_static("x-moz");
 /// Longest head of a request, in bytes.
 const HEAD_LEN_MAX: usize = 32 << 10;
 /// Headers of a request.
@@ -357,12 +364,13 @@ impl Service {
             host: host_of(request),
             code,
             query: request.uri().query(),
+            address: client.address,
             limited_address: if is_limited {
                 client.limited_address(headers, &self.server.app.config.trusted_proxies)
             } else {
                 None
             },
-            headers: &HyperHeaders(headers),
+            headers: &HyperHeaders { headers, country: country_header(&self.server.app, client) },
         };
         match self.server.app.redirect.lookup(&asked) {
             Lookup::Ready(Answer::Reveal(reveal)) => {
@@ -396,7 +404,8 @@ async fn route(
     id: HeaderValue,
 ) -> Answered {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let is_long = path == "/api/v1/urls/bulk" || path.starts_with("/-/local/");
+    let is_long =
+        path == "/api/v1/urls/bulk" || path == "/api/v1/stats/reconcile" || path.starts_with("/-/local/");
     // From here on the Host header says which host was asked, in whatever way it came.
     let host = request.uri().authority().and(host_of(&request));
     let host = host.and_then(|host| HeaderValue::from_str(host).ok());
@@ -471,24 +480,42 @@ fn host_of(request: &HttpRequest) -> Option<&str> {
     }
 }
 
+/// The header in which the peer tells the visitor's country, if it is to be believed.
+pub fn country_header<'a>(app: &'a App, client: &Client) -> Option<&'a HeaderName> {
+    if client.via_trusted_proxy { app.config.clicks.country_header.as_ref() } else { None }
+}
+
 /// Headers as hyper holds them.
 #[derive(Debug)]
-struct HyperHeaders<'a>(&'a HeaderMap);
+pub struct HyperHeaders<'a> {
+    /// All of them.
+    pub headers: &'a HeaderMap,
+    /// See [`country_header`].
+    pub country: Option<&'a HeaderName>,
+}
 
 impl Headers for HyperHeaders<'_> {
-    fn get(&self, name: RequestHeader) -> Option<Cow<'_, [u8]>> {
-        match name {
-            RequestHeader::Cookie => {
-                // HTTP/2 may bring each cookie in a field of its own (RFC 9113, section 8.2.3).
-                let fields: Vec<&[u8]> = self.0.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-                (!fields.is_empty()).then(|| Cow::Owned(fields.join(&b"; "[..])))
-            }
-            RequestHeader::Purpose => {
-                let value = self.0.get("sec-purpose").or_else(|| self.0.get("purpose"));
-                let value = value.or_else(|| self.0.get("x-moz"));
-                value.map(|value| Cow::Borrowed(value.as_bytes()))
-            }
+    fn cookies(&self) -> Option<Vec<u8>> {
+        // HTTP/2 may bring each cookie in a field of its own (RFC 9113, section 8.2.3).
+        let fields: Vec<&[u8]> = self.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        (!fields.is_empty()).then(|| fields.join(&b"; "[..]))
+    }
+
+    fn visit(&self) -> VisitHeaders<'_> {
+        let mut visit = VisitHeaders::default();
+        // One pass costs less than as many lookups. Of several fields the first one counts.
+        for (name, value) in self.headers {
+            let place = match name {
+                name if *name == USER_AGENT => &mut visit.user_agent,
+                name if *name == ACCEPT_LANGUAGE => &mut visit.language,
+                name if *name == REFERER => &mut visit.referrer,
+                name if *name == SEC_PURPOSE || *name == PURPOSE || *name == X_MOZ => &mut visit.purpose,
+                name if Some(name) == self.country => &mut visit.country,
+                _ => continue,
+            };
+            place.get_or_insert(Cow::Borrowed(value.as_bytes()));
         }
+        visit
     }
 }
 

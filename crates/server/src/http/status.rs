@@ -5,6 +5,7 @@ use super::body::json_response;
 use super::client::Peer;
 use super::error::ApiError;
 use crate::app::App;
+use crate::clicks::Lag;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -28,7 +29,7 @@ pub struct HealthAnswer {
 /// Whether requests can be answered.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReadyAnswer {
-    /// `ready` or `not ready`.
+    /// `ready`, `degraded` (requests are answered, and statistics lag behind), `stopping` or `not ready`.
     pub status: &'static str,
     /// What it depends on, for local callers.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,6 +42,8 @@ pub struct ReadyAnswer {
 pub struct Dependencies {
     /// `ok`, or what is wrong.
     pub store: String,
+    /// `ok`, or how far statistics are behind.
+    pub clicks: String,
 }
 
 /// Alive?
@@ -69,14 +72,23 @@ pub async fn ready(
     };
     let stopping = app.stopping.load(Ordering::Relaxed);
     let is_ready = store == "ok" && !stopping;
+    let lag = app.clicks.lag();
     let status = match (is_ready, stopping) {
+        // Redirects work, and so do not depend on how far statistics have come.
+        (true, _) if lag.is_degraded => "degraded",
         (true, _) => "ready",
         (false, true) => "stopping",
         (false, false) => "not ready",
     };
-    let dependencies = is_local(&app, peer, &headers).then_some(Dependencies { store });
+    let clicks = if lag.is_degraded { describe(lag) } else { "ok".to_owned() };
+    let dependencies = is_local(&app, peer, &headers).then_some(Dependencies { store, clicks });
     let code = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json_response(code, &ReadyAnswer { status, dependencies })
+}
+
+fn describe(lag: Lag) -> String {
+    let seconds = lag.millis.div_ceil(1000);
+    format!("degraded: {} clicks wait to be counted, the oldest for {seconds} s", lag.events)
 }
 
 /// GET /metrics
@@ -95,6 +107,11 @@ pub async fn metrics(
     app.metrics.cache_bytes.set(cache.weight() as i64);
     app.metrics.cache_links.set(links as i64);
     app.metrics.cache_missing.set(missing as i64);
+    let lag = app.clicks.lag();
+    app.metrics.clicks_lag.set(lag.events as i64);
+    app.metrics.clicks_lag_seconds.set(lag.millis as f64 / 1000.0);
+    app.metrics.clicks_lost.set(lag.lost as i64);
+    app.metrics.clicks_journal_bytes.set(lag.journal_bytes as i64);
     let mut response = app.metrics.render().into_response();
     let headers = response.headers_mut();
     let openmetrics = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");

@@ -5,16 +5,16 @@ use super::body::{MediaType, Payload};
 use super::error::{ApiError, ErrorCode, wants_page};
 use super::home::html;
 use super::pages::{self, PasswordPage};
+use super::server::{HyperHeaders, country_header};
 use crate::accounts::passwords::{COOKIE, UNLOCKED_SECONDS};
 use crate::app::App;
 use crate::redirect::cache::Known;
-use crate::redirect::{Answer, Headers, Request, RequestHeader, Reveal};
+use crate::redirect::{Answer, Request, Reveal};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, LOCATION, REFERRER_POLICY, SET_COOKIE};
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
-use std::borrow::Cow;
 use std::sync::Arc;
 use terse_model::code::ShortCode;
 use terse_model::link::{LinkKey, LinkRecord};
@@ -24,16 +24,6 @@ use terse_model::link::{LinkKey, LinkRecord};
 #[serde(deny_unknown_fields)]
 struct PasswordRequest {
     password: String,
-}
-
-/// A request whose headers don't matter any more.
-#[derive(Debug)]
-struct NoHeaders;
-
-impl Headers for NoHeaders {
-    fn get(&self, _: RequestHeader) -> Option<Cow<'_, [u8]>> {
-        None
-    }
 }
 
 /// POST /{code}
@@ -53,8 +43,16 @@ async fn try_unlock(app: &Arc<App>, context: &Context, payload: &Payload) -> Res
         return Err(ApiError::of_refusal(refusal));
     }
     let code = Request::code_in(&context.path).ok_or_else(no_link)?;
-    let request =
-        Request { is_head: false, host, code, query: None, limited_address: None, headers: &NoHeaders };
+    let country = country_header(app, &context.client);
+    let request = Request {
+        is_head: false,
+        host,
+        code,
+        query: None,
+        address: context.client.address,
+        limited_address: None,
+        headers: &HyperHeaders { headers: &context.headers, country },
+    };
     let key = app.redirect.key_of(&request).ok_or_else(no_link)?;
     let unavailable = |_| ApiError::of_refusal(crate::redirect::Refusal::Unavailable);
     let known = app.redirect.find(&key).await.map_err(unavailable)?;
@@ -103,7 +101,7 @@ async fn try_unlock(app: &Arc<App>, context: &Context, payload: &Payload) -> Res
     let path = format!("/{}", key.code);
     let cookie =
         format!("{COOKIE}={proof}; Path={path}; Max-Age={UNLOCKED_SECONDS}; HttpOnly; SameSite=Lax{secure}");
-    match app.redirect.follow_unlocked(record, context.query.clone()).await {
+    match app.redirect.follow_unlocked(record, context.query.clone(), request.visit().into_owned()).await {
         Answer::Reveal(reveal) => Ok(revealed(&reveal, &cookie)),
         Answer::Refuse(refusal) => Err(ApiError::of_refusal(refusal)),
         Answer::Neutral | Answer::AskPassword { .. } => Ok(wrong_password(&key, context)),

@@ -12,8 +12,10 @@ use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use terse_model::code_space::LinkId;
 use terse_model::link::{Link, LinkKey, LinkRecord, RedirectType};
 use terse_model::store::StoreError;
+use terse_model::tenant::UserId;
 use terse_model::time::Timestamp;
 use tokio::sync::watch;
 
@@ -43,6 +45,12 @@ pub struct Plain {
     pub redirect_type: RedirectType,
     /// When it ends.
     pub expires_at: Option<Timestamp>,
+    /// Its identity.
+    pub id: LinkId,
+    /// Whose it is.
+    pub owner: Option<UserId>,
+    /// Its tags, each followed by a line feed.
+    pub tags: Option<Arc<str>>,
 }
 
 impl Known {
@@ -54,10 +62,18 @@ impl Known {
                 location: Bytes::copy_from_slice(link.settings.target.as_str().as_bytes()),
                 redirect_type: link.settings.redirect_type,
                 expires_at: link.settings.expires_at,
+                id: link.id,
+                owner: link.owner,
+                tags: joined_tags(&link.settings.tags).map(Into::into),
             }),
             Some(record) => Known::Ruled(Arc::new(record)),
         }
     }
+}
+
+/// Tags as clicks hold them.
+pub fn joined_tags(tags: &[String]) -> Option<String> {
+    (!tags.is_empty()).then(|| tags.iter().flat_map(|tag| [tag.as_str(), "\n"]).collect())
 }
 
 /// Whether everybody who follows the link gets the same answer until it expires.
@@ -96,13 +112,17 @@ struct Held {
 struct HeldWeight;
 
 /// An entry's own size with its key, hash table slot and allocations.
-const HELD_BYTES: u64 = 208;
+const HELD_BYTES: u64 = 240;
+/// What tags cost besides their text.
+const TAGS_BYTES: usize = 32;
 
 impl Weighter<LinkKey, Held> for HeldWeight {
     fn weight(&self, key: &LinkKey, held: &Held) -> u64 {
         let code = key.code.as_str().len();
         let own = match &held.known {
-            Known::Plain(plain) => plain.location.len(),
+            Known::Plain(plain) => {
+                plain.location.len() + plain.tags.as_ref().map_or(0, |tags| tags.len() + TAGS_BYTES)
+            }
             Known::Ruled(record) => size_of::<LinkRecord>() + ruled_heap_bytes(record),
             Known::Missing => 0,
         };
@@ -308,7 +328,6 @@ mod tests {
     use shuttle::thread;
     use std::time::Duration;
     use terse_model::code::ShortCode;
-    use terse_model::code_space::LinkId;
     use terse_model::domain::DomainId;
     use terse_model::link::{LinkSettings, Revision};
     use terse_model::target::TargetUrl;

@@ -1,16 +1,18 @@
 //! Requests for short links become answers, without any HTTP library's types: each connection loop brings its own.
 
-use super::cache::{Known, Plain};
+use super::cache::{Known, Plain, joined_tags};
 use super::resolver::{Resolver, Unresolved};
+use crate::clicks::agent::is_preview;
+use crate::clicks::recorder::{Clicked, Recorder, Visit, VisitHeaders};
 use crate::clock::Clock;
 use crate::domains::Domains;
 use crate::limit::{Limiter, Rate, Verdict, counted_address};
 use crate::metrics::Metrics;
 use bytes::Bytes;
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use terse_model::code::ShortCode;
+use terse_model::domain::DomainId;
 use terse_model::link::{LinkKey, LinkRecord, RedirectType, Removal};
 use terse_model::redirect::{CachePolicy, Decision, Redirect, Visitor, decide, max_age};
 use terse_model::store::{ClickTaken, LinkStore, StoreError};
@@ -27,25 +29,20 @@ pub struct Request<'a> {
     pub code: &'a str,
     /// What follows `?`.
     pub query: Option<&'a str>,
-    /// Who asks, when that is worth limiting.
+    /// Who asks.
+    pub address: IpAddr,
+    /// The same, when that is worth limiting.
     pub limited_address: Option<IpAddr>,
     /// The other headers, which few links need.
     pub headers: &'a dyn Headers,
 }
 
-/// Reads single headers of a request.
+/// Reads a request's headers.
 pub trait Headers: std::fmt::Debug + Sync {
-    /// The header's value, if it is there. Several fields of cookies are one.
-    fn get(&self, name: RequestHeader) -> Option<Cow<'_, [u8]>>;
-}
-
-/// Headers that the redirect path may ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestHeader {
-    /// `Cookie`.
-    Cookie,
-    /// `Sec-Purpose`, `Purpose` or `X-Moz`: why something is fetched.
-    Purpose,
+    /// All cookies, as if they were in one field.
+    fn cookies(&self) -> Option<Vec<u8>>;
+    /// What is recorded of a click, in one pass.
+    fn visit(&self) -> VisitHeaders<'_>;
 }
 
 /// What becomes of a request, at once.
@@ -54,7 +51,7 @@ pub enum Lookup {
     /// This is the answer.
     Ready(Answer),
     /// The answer needs something that has to be waited for.
-    Miss(Miss),
+    Miss(Box<Miss>),
 }
 
 /// The answer to a request for a short link.
@@ -135,9 +132,16 @@ pub struct Handler {
     pub permanent_max_age: u32,
     /// Redirects that one address may have.
     pub limiter: Option<(Limiter<IpAddr>, Rate)>,
+    /// Records clicks, where that is wanted.
+    pub recorder: Option<Recorder>,
 }
 
 impl<'a> Request<'a> {
+    /// What a click may be recorded of.
+    pub fn visit(&self) -> Visit<'a> {
+        Visit { address: self.address, is_head: self.is_head, headers: self.headers.visit() }
+    }
+
     /// The segment of a path that can be a short code: one, with perhaps one slash behind it.
     pub fn code_in(path: &'a str) -> Option<&'a str> {
         let rest = path.strip_prefix('/')?;
@@ -157,10 +161,13 @@ impl Handler {
             return Lookup::Ready(self.refuse(Refusal::NotFound));
         };
         match self.resolver.peek(&key, now) {
-            Some(Known::Plain(plain)) => Lookup::Ready(self.answer_plain(plain, now)),
+            Some(Known::Plain(plain)) => {
+                Lookup::Ready(self.answer_plain(plain, key.domain, || request.visit(), now))
+            }
             Some(known) => self.answer_known(&key, known, &Asked::of(request), now),
             None => {
-                Lookup::Miss(Miss { handler: self.clone(), key, asked: Asked::of(request), then: Then::Load })
+                let asked = Asked::of(request);
+                Lookup::Miss(Box::new(Miss { handler: self.clone(), key, asked, then: Then::Load }))
             }
         }
     }
@@ -193,8 +200,13 @@ impl Handler {
     }
 
     /// After the password of `record` was given: what the visitor gets.
-    pub async fn follow_unlocked(self: &Arc<Self>, record: Arc<LinkRecord>, query: Option<String>) -> Answer {
-        let asked = Asked { is_head: false, is_prefetch: false, query, cookies: None, is_unlocked: true };
+    pub async fn follow_unlocked(
+        self: &Arc<Self>,
+        record: Arc<LinkRecord>,
+        query: Option<String>,
+        visit: Visit<'static>,
+    ) -> Answer {
+        let asked = Asked { query, cookies: None, is_unlocked: true, visit };
         let now = self.clock.now();
         let key = record.key().clone();
         match self.answer_known(&key, Known::Ruled(record), &asked, now) {
@@ -203,30 +215,43 @@ impl Handler {
         }
     }
 
-    fn answer_plain(&self, plain: Plain, now: Timestamp) -> Answer {
+    fn answer_plain<'a>(
+        &self,
+        plain: Plain,
+        domain: DomainId,
+        visit: impl FnOnce() -> Visit<'a>,
+        now: Timestamp,
+    ) -> Answer {
         if plain.expires_at.is_some_and(|at| now >= at) {
             return self.refuse(Refusal::Gone(Removal::Expired));
         }
-        self.reveal(Reveal {
+        let tags = plain.tags.as_deref().unwrap_or_default();
+        let clicked = Clicked { link: plain.id, domain, owner: plain.owner, tags };
+        let reveal = Reveal {
             cache: max_age(plain.redirect_type, plain.expires_at, now, self.permanent_max_age),
             location: plain.location,
             redirect_type: plain.redirect_type,
             is_secret: false,
-        })
+        };
+        self.reveal(reveal, &clicked, visit, now)
     }
 
     fn answer_known(self: &Arc<Self>, key: &LinkKey, known: Known, asked: &Asked, now: Timestamp) -> Lookup {
         let record = match known {
-            Known::Plain(plain) => return Lookup::Ready(self.answer_plain(plain, now)),
+            Known::Plain(plain) => {
+                return Lookup::Ready(self.answer_plain(plain, key.domain, || asked.visit.clone(), now));
+            }
             Known::Missing => return Lookup::Ready(self.refuse(Refusal::NotFound)),
             Known::Ruled(record) => record,
         };
         let is_unlocked = asked.is_unlocked
             || asked.cookies.as_ref().is_some_and(|cookies| self.secrets.is_unlocked(&record, cookies, now));
+        let user_agent = asked.visit.headers.user_agent.as_deref().unwrap_or_default();
         let visitor = Visitor {
             query: asked.query.as_deref(),
-            is_head: asked.is_head,
-            is_prefetch: asked.is_prefetch,
+            is_head: asked.visit.is_head,
+            purpose: asked.visit.purpose(),
+            is_preview: record.takes_clicks() && is_preview(user_agent),
             is_unlocked,
         };
         let refusal = match decide(Some(&record), &visitor, now, self.permanent_max_age) {
@@ -234,9 +259,12 @@ impl Handler {
                 let reveal = reveal_of(redirect);
                 let then = Then::TakeClick(record.clone(), reveal);
                 let asked = asked.clone();
-                return Lookup::Miss(Miss { handler: self.clone(), key: key.clone(), asked, then });
+                let miss = Miss { handler: self.clone(), key: key.clone(), asked, then };
+                return Lookup::Miss(Box::new(miss));
             }
-            Decision::Redirect(redirect) => return Lookup::Ready(self.reveal(reveal_of(redirect))),
+            Decision::Redirect(redirect) => {
+                return Lookup::Ready(self.reveal_record(reveal_of(redirect), &record, &asked.visit, now));
+            }
             Decision::Neutral => return Lookup::Ready(Answer::Neutral),
             Decision::PasswordRequired => {
                 let (code, query) = (key.code.clone(), asked.query.clone());
@@ -251,9 +279,31 @@ impl Handler {
         Lookup::Ready(self.refuse(refusal))
     }
 
-    /// The one place where a target is revealed.
-    fn reveal(&self, reveal: Reveal) -> Answer {
+    fn reveal_record(
+        &self,
+        reveal: Reveal,
+        record: &LinkRecord,
+        visit: &Visit<'static>,
+        now: Timestamp,
+    ) -> Answer {
+        let LinkRecord::Present(link) = record else { return self.refuse(Refusal::NotFound) };
+        let tags = joined_tags(&link.settings.tags).unwrap_or_default();
+        let clicked = Clicked { link: link.id, domain: link.key.domain, owner: link.owner, tags: &tags };
+        self.reveal(reveal, &clicked, || visit.clone(), now)
+    }
+
+    /// The one place where a target is revealed, and so where a click is recorded: before the first byte leaves.
+    fn reveal<'a>(
+        &self,
+        reveal: Reveal,
+        clicked: &Clicked<'_>,
+        visit: impl FnOnce() -> Visit<'a>,
+        now: Timestamp,
+    ) -> Answer {
         self.metrics.redirects.inc();
+        if let Some(recorder) = &self.recorder {
+            recorder.record(&visit(), clicked, now);
+        }
         Answer::Reveal(reveal)
     }
 
@@ -279,22 +329,19 @@ fn reveal_of(redirect: Redirect<'_>) -> Reveal {
 /// What an answer that has to be waited for keeps of its request.
 #[derive(Clone, Debug)]
 struct Asked {
-    is_head: bool,
-    is_prefetch: bool,
     query: Option<String>,
     cookies: Option<Vec<u8>>,
     is_unlocked: bool,
+    visit: Visit<'static>,
 }
 
 impl Asked {
     fn of(request: &Request<'_>) -> Self {
-        let purpose = request.headers.get(RequestHeader::Purpose);
         Asked {
-            is_head: request.is_head,
-            is_prefetch: purpose.is_some_and(|purpose| purpose.to_ascii_lowercase().starts_with(b"prefetch")),
             query: request.query.map(str::to_owned),
-            cookies: request.headers.get(RequestHeader::Cookie).map(Cow::into_owned),
+            cookies: request.headers.cookies(),
             is_unlocked: false,
+            visit: request.visit().into_owned(),
         }
     }
 }
@@ -323,10 +370,12 @@ impl Miss {
         let Miss { handler, key, asked, mut then } = self;
         for _ in 0..DECISIONS_MAX {
             match then {
-                Then::TakeClick(record, reveal) => match handler.take_click(&record, reveal).await {
-                    Some(answer) => return answer,
-                    None => then = Then::Load,
-                },
+                Then::TakeClick(record, reveal) => {
+                    match handler.take_click(&record, reveal, &asked.visit).await {
+                        Some(answer) => return answer,
+                        None => then = Then::Load,
+                    }
+                }
                 Then::Load => match handler.resolver.load(&key).await {
                     Err(_) => return handler.refuse(Refusal::Unavailable),
                     Ok(known) => match handler.answer_known(&key, known, &asked, handler.clock.now()) {
@@ -342,14 +391,19 @@ impl Miss {
 
 impl Handler {
     /// Takes a click, on disk, before the target is revealed. `None` when the link was changed since the decision.
-    async fn take_click(&self, record: &Arc<LinkRecord>, reveal: Reveal) -> Option<Answer> {
+    async fn take_click(
+        &self,
+        record: &Arc<LinkRecord>,
+        reveal: Reveal,
+        visit: &Visit<'static>,
+    ) -> Option<Answer> {
         let LinkRecord::Present(link) = &**record else { return None };
         // One that is taken too late is lost: rather one redirect too few than one too many.
         let take = self.store.click_take(link.id, link.revision);
         let taken = tokio::time::timeout(self.resolver.timeout(), take).await;
         match taken.unwrap_or(Err(StoreError::Timeout)) {
             Ok(ClickTaken::Taken) if link.is_expired(self.clock.now()) => None,
-            Ok(ClickTaken::Taken) => Some(self.reveal(reveal)),
+            Ok(ClickTaken::Taken) => Some(self.reveal_record(reveal, record, visit, self.clock.now())),
             Ok(ClickTaken::Changed) => {
                 self.resolver.cache().invalidate(record.key());
                 None

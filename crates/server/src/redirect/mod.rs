@@ -13,5 +13,5 @@ pub mod cache;
 pub mod handler;
 pub mod resolver;
 
-pub use handler::{Answer, Handler, Headers, Lookup, Refusal, Request, RequestHeader, Reveal, Secrets};
+pub use handler::{Answer, Handler, Headers, Lookup, Refusal, Request, Reveal, Secrets};
 pub use resolver::{Resolver, Unresolved};
