@@ -82,6 +82,10 @@ impl Export {
                 if link["domain"] == default {
                     link["domain"] = Value::Null;
                 }
+                // How often it was followed is no part of a link.
+                if let Some(fields) = link.as_object_mut() {
+                    fields.remove("clicks");
+                }
                 match format {
                     Format::Ndjson => writeln!(sink, "{link}")?,
                     Format::Csv => csv_line(&mut sink, COLUMNS.iter().map(|name| cell(name, &link[*name])))?,

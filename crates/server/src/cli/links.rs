@@ -188,21 +188,26 @@ impl Pages {
 #[derive(Debug, Args)]
 pub struct Which {
     /// The short code, or the whole short link
-    code: String,
+    pub code: String,
     /// The link's domain
     #[arg(long)]
-    domain: Option<String>,
+    pub domain: Option<String>,
 }
 
 impl Which {
     async fn path(&self, client: &mut Client) -> Result<String> {
+        self.path_to(client, "").await
+    }
+
+    /// The path of something below the link, such as `/stats`, with the link's domain as a parameter.
+    pub async fn path_to(&self, client: &mut Client, below: &str) -> Result<String> {
         let code = self.code.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         let domain = match &self.domain {
             Some(domain) => Some(domain.clone()),
             None => self.registered_host(client).await?,
         };
         let domain = domain.map(|domain| format!("?domain={}", encode(&domain))).unwrap_or_default();
-        Ok(format!("/api/v1/urls/{}{domain}", encode(code)))
+        Ok(format!("/api/v1/urls/{}{below}{domain}", encode(code)))
     }
 
     /// The host of a whole short link; as for visitors, one that is not registered means the default domain.
@@ -297,6 +302,7 @@ fn describe(link: &Value) -> String {
     order.into_iter().chain(rest).filter_map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn encode(text: &str) -> String {
+/// A text as part of a path or a query.
+pub fn encode(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }

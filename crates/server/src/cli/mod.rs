@@ -9,6 +9,7 @@ mod keys;
 mod links;
 mod serve;
 mod snapshot;
+mod stats;
 
 use crate::config::{Config, Raw, Source};
 use anyhow::{Context, Result};
@@ -70,6 +71,11 @@ enum Command {
     Update(links::Update),
     /// Delete a link; its code is never used again
     Delete(links::Which),
+    /// Show, follow, export, count anew and erase clicks
+    Stats {
+        #[command(subcommand)]
+        command: stats::Stats,
+    },
     /// Make, list and revoke API keys
     Keys {
         #[command(subcommand)]
@@ -117,6 +123,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
                     Command::Show(which) => which.show(&mut client, &out).await,
                     Command::Update(update) => update.run(&mut client, &out).await,
                     Command::Delete(which) => which.delete(&mut client, &out).await,
+                    Command::Stats { command } => command.run(&mut client, &out).await,
                     Command::Keys { command } => command.run(&mut client, &out).await,
                     Command::Domains { command } => command.run(&mut client, &out).await,
                     Command::Import(import) => import.run(&mut client, &out).await,

@@ -1,6 +1,6 @@
 //! Every route but `/{code}`, which the connection loop answers before it comes here.
 
-use super::api::{bulk, domains, keys, links, users};
+use super::api::{bulk, clicks, domains, keys, links, live, stats, users};
 use super::compat::shorten;
 use super::error::{ApiError, ErrorCode};
 use super::{home, local, status, unlock};
@@ -36,6 +36,7 @@ pub fn is_own_segment(segment: &str) -> bool {
     external_docs(url = "/api/v1/openapi.json", description = "This document as OpenAPI 3.1"),
     tags(
         (name = "Links", description = "Short links"),
+        (name = "Statistics", description = "How often links are followed, by whom and from where"),
         (name = "Keys", description = "API keys"),
         (name = "Users", description = "Who owns links, for admins"),
         (name = "Domains", description = "Hosts that serve links"),
@@ -65,11 +66,20 @@ fn documented() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(links::create, links::list))
         .routes(routes!(links::get, links::change, links::delete))
         .routes(routes!(bulk::bulk))
+        .routes(routes!(stats::of_link))
+        .routes(routes!(live::live))
+        .routes(routes!(clicks::list, clicks::erase))
+        .routes(routes!(clicks::export))
+        .routes(routes!(stats::of_tenant))
+        .routes(routes!(stats::reconcile))
+        .routes(routes!(clicks::list_of_tenant, clicks::erase_visitor))
+        .routes(routes!(clicks::export_of_tenant))
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
         .routes(routes!(users::list, users::save))
         .routes(routes!(domains::list, domains::add))
         .routes(routes!(shorten::shorten))
+        .routes(routes!(stats::short))
         .routes(routes!(status::health))
         .routes(routes!(status::ready))
         .split_for_parts()
@@ -111,6 +121,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/-/assets/home.js", get(home::script))
         .route("/-/assets/favicon.svg", get(home::favicon))
         .route("/-/local/backup", get(local::backup))
+        .route("/-/local/backup/clicks", get(local::backup_clicks))
         // GET and HEAD are answered before the router; what comes here posts a password, or does something odd.
         .route("/{code}", post(unlock::unlock).fallback(no_such_method))
         .route("/{code}/", post(unlock::unlock).fallback(no_such_method))

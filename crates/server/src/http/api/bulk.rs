@@ -409,16 +409,17 @@ fn render_row(row: &RowAnswer) -> String {
 }
 
 fn row_answer(app: &App, outcome: BulkOutcome, now: Timestamp) -> RowAnswer {
-    let linked = |status: StatusCode, link| RowAnswer {
+    // Clicks are asked of a store of their own, and an answer is rendered inside the transaction of its links.
+    let linked = |status: StatusCode, link, clicks| RowAnswer {
         status: status.as_u16(),
-        link: Some(Box::new(LinkAnswer::of(app, link, now))),
+        link: Some(Box::new(LinkAnswer::of(app, link, now, clicks))),
         error: None,
     };
     match outcome {
-        BulkOutcome::Created(Created::New(link)) => linked(StatusCode::CREATED, &link),
-        BulkOutcome::Created(Created::Existing(link)) => linked(StatusCode::OK, &link),
+        BulkOutcome::Created(Created::New(link)) => linked(StatusCode::CREATED, &link, Some(0)),
+        BulkOutcome::Created(Created::Existing(link)) => linked(StatusCode::OK, &link, None),
         BulkOutcome::Created(Created::AliasTaken) => refused(&alias_taken()),
-        BulkOutcome::Changed(Ok(link)) => linked(StatusCode::OK, &link),
+        BulkOutcome::Changed(Ok(link)) => linked(StatusCode::OK, &link, None),
         BulkOutcome::Deleted(Ok(())) => {
             RowAnswer { status: StatusCode::NO_CONTENT.as_u16(), link: None, error: None }
         }

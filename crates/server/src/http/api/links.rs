@@ -25,7 +25,10 @@ use http::header::{ETAG, IF_MATCH};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Duration;
+use terse_model::click::Subject;
 use terse_model::code::ShortCode;
+use terse_model::code_space::LinkId;
 use terse_model::link::{Link, LinkKey, LinkRecord, LinkState, Revision};
 use terse_model::store::ListQuery;
 use terse_model::tenant::{Actor, Scope};
@@ -36,6 +39,8 @@ const PAGE_LEN: usize = 50;
 const PAGE_LEN_MAX: usize = 1_000;
 /// Longest text to search for, in bytes.
 const SEARCH_LEN_MAX: usize = 200;
+/// How long links wait for their clicks to be counted.
+const CLICKS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Create a link
 ///
@@ -51,6 +56,11 @@ const SEARCH_LEN_MAX: usize = 200;
                 ("Read" = (operation_id = "getLink", parameters(("code" = "$response.body#/short_code")))),
                 ("Change" = (operation_id = "changeLink", parameters(("code" = "$response.body#/short_code")))),
                 ("Delete" = (operation_id = "deleteLink", parameters(("code" = "$response.body#/short_code")))),
+                ("Statistics" = (operation_id = "linkStats", parameters(("code" = "$response.body#/short_code")))),
+                ("ShortStatistics" = (operation_id = "shortStats", parameters(("code" = "$response.body#/short_code")))),
+                ("Clicks" = (operation_id = "listClicks", parameters(("code" = "$response.body#/short_code")))),
+                ("Export" = (operation_id = "exportClicks", parameters(("code" = "$response.body#/short_code")))),
+                ("EraseClicks" = (operation_id = "eraseClicks", parameters(("code" = "$response.body#/short_code")))),
             )),
         (status = 400, description = "INVALID_URL, VALIDATION_ERROR or ALIAS_RESERVED", body = Problem, content_type = "application/problem+json"),
         KeyProblems,
@@ -94,13 +104,14 @@ pub async fn create_link(
             .links
             .create(create, |link| {
                 let turn = turn.as_ref()?;
-                let kept = kept_answer(StatusCode::CREATED, &LinkAnswer::of(&render_app, link, now), style);
+                let answer = LinkAnswer::of(&render_app, link, now, Some(0));
+                let kept = kept_answer(StatusCode::CREATED, &answer, style);
                 Some(turn.receipt(
                     0,
                     Arc::new(move |written| match written {
                         [terse_model::store::LinkWritten::Inserted] => Some(kept.to_bytes()),
                         [terse_model::store::LinkWritten::Existing(link)] => {
-                            let answer = LinkAnswer::of(&render_app, link, now);
+                            let answer = LinkAnswer::of(&render_app, link, now, None);
                             Some(kept_answer(StatusCode::OK, &answer, style).to_bytes())
                         }
                         _ => None,
@@ -108,13 +119,14 @@ pub async fn create_link(
                 ))
             })
             .await?;
-        let (status, link) = match created {
+        let (status, link, clicks) = match created {
             Created::AliasTaken => return Err(alias_taken()),
-            Created::New(link) => (StatusCode::CREATED, link),
-            Created::Existing(link) => (StatusCode::OK, link),
+            Created::New(link) => (StatusCode::CREATED, link, Some(0)),
+            // As in the answer that is kept, which can't wait for statistics.
+            Created::Existing(link) => (StatusCode::OK, link, None),
         };
         tracing::info!(link.code = %link.key.code, "Created link `{}`", link.key.code);
-        let mut answer = LinkAnswer::of(&app, &link, now);
+        let mut answer = LinkAnswer::of(&app, &link, now, clicks);
         answer.manage_token = token;
         let mut response = kept_answer(status, &answer, style).into_response();
         if let Some(verdict) = verdict {
@@ -209,7 +221,8 @@ impl<T: serde::de::DeserializeOwned + Send> axum::extract::FromRequestParts<Arc<
     }
 }
 
-fn key_of(app: &App, code: &str, by: &ByCode) -> Result<LinkKey, ApiError> {
+/// The key that a path and a query name.
+pub fn key_of(app: &App, code: &str, by: &ByCode) -> Result<LinkKey, ApiError> {
     let code = ShortCode::parse(code).map_err(|_| ApiError::not_found("there is no such link"))?;
     Ok(LinkKey { domain: check_domain(by.domain.as_deref(), app)?, code })
 }
@@ -240,7 +253,26 @@ pub async fn get(
     }
     match record {
         LinkRecord::Removed(removed) => Err(ApiError::of_removal(removed.removal)),
-        LinkRecord::Present(link) => Ok(with_etag(&link, &LinkAnswer::of(&app, &link, app.clock.now()))),
+        LinkRecord::Present(link) => {
+            let clicks = clicks_of(&app, &[link.id]).await[0];
+            Ok(with_etag(&link, &LinkAnswer::of(&app, &link, app.clock.now(), clicks)))
+        }
+    }
+}
+
+/// How often people followed these links, in their order. A list of links doesn't fail because statistics do.
+async fn clicks_of(app: &App, links: &[LinkId]) -> Vec<Option<u64>> {
+    let subjects = links.iter().copied().map(Subject::Link).collect();
+    match tokio::time::timeout(CLICKS_TIMEOUT, app.clicks.totals(subjects)).await {
+        Ok(Ok(totals)) => totals.iter().map(|totals| Some(totals.human)).collect(),
+        Ok(Err(error)) => {
+            tracing::warn!(error = ?error, "Links are shown without their clicks: {error}");
+            vec![None; links.len()]
+        }
+        Err(_) => {
+            tracing::warn!("Links are shown without their clicks: no answer in time");
+            vec![None; links.len()]
+        }
     }
 }
 
@@ -296,7 +328,8 @@ pub async fn change(
             change
         };
         let link = app.links.change(ChangeLink { key, actor: context.actor, based_on, rule }, None).await?;
-        let mut answer = LinkAnswer::of(&app, &link, now);
+        let clicks = clicks_of(&app, &[link.id]).await[0];
+        let mut answer = LinkAnswer::of(&app, &link, now, clicks);
         let old = old.lock().expect("no code panics under this lock").take();
         answer.old_redirect_kept_until = old
             .filter(|old| *old != link.settings)
@@ -511,8 +544,10 @@ pub async fn list(
         limit: limit as usize,
     };
     let page = app.links.list(&query).await?;
-    let listed = |record: &LinkRecord| match record {
-        LinkRecord::Present(link) => ListedLink::Present(Box::new(LinkAnswer::of(&app, link, now))),
+    let ids: Vec<LinkId> = page.links.iter().map(LinkRecord::id).collect();
+    let clicks = clicks_of(&app, &ids).await;
+    let listed = |(record, clicks): (&LinkRecord, Option<u64>)| match record {
+        LinkRecord::Present(link) => ListedLink::Present(Box::new(LinkAnswer::of(&app, link, now, clicks))),
         LinkRecord::Removed(removed) => ListedLink::Removed(RemovedAnswer {
             short_url: format!("{}/{}", app.domains.base_of(removed.key.domain), removed.key.code),
             short_code: removed.key.code.to_string(),
@@ -524,7 +559,7 @@ pub async fn list(
         }),
     };
     let answer = ListAnswer {
-        links: page.links.iter().map(listed).collect(),
+        links: page.links.iter().zip(clicks).map(listed).collect(),
         next_cursor: page.next.map(|id| codes.encode(id).to_string()),
     };
     Ok(json_response(StatusCode::OK, &answer))

@@ -1,10 +1,14 @@
 //! The API under /api/v1.
 
 pub mod bulk;
+pub mod clicks;
 pub mod domains;
 pub mod keys;
 pub mod links;
+pub mod live;
+pub mod stats;
 pub mod users;
+pub mod whose;
 pub mod wire;
 
 use super::auth::Context;

@@ -198,6 +198,10 @@ pub struct LinkAnswer {
     pub fallback_url: Option<String>,
     /// Whether a visitor's query is added.
     pub forward_query: bool,
+    /// How often people followed it since it was made; null when that isn't known, as in answers of bulk calls to
+    /// changes, for an equal link that was found, and while statistics can't be read.
+    #[schema(minimum = 0)]
+    pub clicks: Option<u64>,
     /// After a change of a permanent redirect: until when browsers may keep the old one.
     #[schema(required = false, nullable = false, format = DateTime)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -209,8 +213,8 @@ pub struct LinkAnswer {
 }
 
 impl LinkAnswer {
-    /// The link as of `now`.
-    pub fn of(app: &App, link: &Link, now: Timestamp) -> Self {
+    /// The link as of `now`, with its clicks where they are known.
+    pub fn of(app: &App, link: &Link, now: Timestamp, clicks: Option<u64>) -> Self {
         let settings = &link.settings;
         let text = |at: Option<Timestamp>| at.map(|at| at.to_string());
         LinkAnswer {
@@ -234,6 +238,7 @@ impl LinkAnswer {
             starts_at: text(settings.starts_at),
             fallback_url: settings.fallback.as_ref().map(ToString::to_string),
             forward_query: settings.forward_query,
+            clicks,
             old_redirect_kept_until: None,
             manage_token: None,
         }
@@ -549,6 +554,10 @@ fn check_tags(tags: Vec<String>) -> Result<Vec<String>, ApiError> {
     }
     if tags.iter().any(|tag| !(1..=TAG_LEN_MAX).contains(&tag.chars().count())) {
         return Err(ApiError::invalid("tags", format!("a tag has 1 to {TAG_LEN_MAX} characters")));
+    }
+    // Clicks hold the tags of their link line by line.
+    if tags.iter().any(|tag| tag.contains(char::is_control)) {
+        return Err(ApiError::invalid("tags", "a tag has no control characters"));
     }
     let mut distinct: Vec<String> = Vec::with_capacity(tags.len());
     for tag in tags {
