@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Runs every test, from the units to the released binary under real input. A missing tool is a failure, not a skip.
-# Usage: scripts/test.sh [--quick]   (--quick: only `cargo test` and the release build)
+# Usage: scripts/test.sh [--quick | --long]
+#   --quick: only `cargo test` and the release build
+#   --long:  the server is killed 50 times under load instead of 5
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib/tools.sh
@@ -9,8 +11,9 @@ cd "$(dirname "$0")/.."
 quick=
 case ${1:-} in
   --quick) quick=1 ;;
+  --long) export TERSE_CRASH_ROUNDS=50 ;;
   '') ;;
-  *) die "usage: scripts/test.sh [--quick]" ;;
+  *) die "usage: scripts/test.sh [--quick | --long]" ;;
 esac
 need cargo cc python3 curl
 

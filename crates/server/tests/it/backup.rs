@@ -1,6 +1,6 @@
 //! Backups: consistent under load, private, restored into empty folders only, and never a code twice afterwards.
 
-use crate::support::{Connection, Place, Terse, Value, json};
+use crate::support::{Connection, Method, Place, Terse, Value, json};
 use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -31,8 +31,12 @@ fn copy(from: &Path, to: &Path) {
     std::fs::create_dir(to).unwrap();
     std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o700)).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
+        if path.is_dir() {
+            copy(&path, &to.join(name));
+        } else {
+            std::fs::copy(path, to.join(name)).unwrap();
+        }
     }
 }
 
@@ -122,8 +126,10 @@ fn a_folder_that_holds_anything_is_refused_and_stays_as_it_is() {
     for folder in [place.data(), stranger.clone()] {
         let content = |folder: &Path| {
             let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-            let mut files: Vec<_> =
-                entries.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+            let mut files: Vec<_> = entries
+                .filter(|path| path.is_file())
+                .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+                .collect();
             files.sort();
             files
         };
@@ -261,4 +267,38 @@ fn a_command_on_a_copy_never_reaches_the_server_of_the_original() {
     }
     assert!(place.refused(&["show", "copied"]).contains("URL_NOT_FOUND"));
     drop(server);
+}
+
+#[tokio::test]
+async fn statistics_are_backed_up_and_restored_when_asked() {
+    let place = Place::new();
+    let key = place.key("ann");
+    let server = place.start();
+    place.ok(&["shorten", "https://example.com/", "--alias", "one", "--user", "ann"]);
+    for _ in 0..3 {
+        assert_eq!(server.request(Method::GET, "/one").send().await.status, 302);
+    }
+    let [links, clicks] = ["links.db", "clicks.db"].map(|name| place.argument(name));
+    let made = place.ok_json(&["backup", &links, "--clicks", &clicks, "--json"]);
+    assert!(made["bytes"].as_u64().unwrap() > 0 && made["clicks_bytes"].as_u64().unwrap() > 0);
+    assert_eq!(server.terminate(20), Some(0));
+    for bad in [&links, &place.argument("absent")] {
+        let other = place.path("bad");
+        let output = Terse::run(&other, &["restore", &links, "--clicks", bad]);
+        assert!(!output.status.success(), "{output:?}");
+        assert!(!other.join("terse.db").exists(), "nothing is left of it");
+    }
+    let restored = place.path("restored");
+    Terse::ok(&restored, &["restore", &links, "--clicks", &clicks]);
+    let server = place.start_on(&restored, &[]);
+    assert_eq!(server.request(Method::GET, "/one").send().await.status, 302);
+    let begin = std::time::Instant::now();
+    loop {
+        let stats = server.request(Method::GET, "/api/v1/urls/one/stats").bearer(&key).send().await.json();
+        if stats["clicks_total_all"] == 4 {
+            break;
+        }
+        assert!(begin.elapsed().as_secs() < 20, "{stats}");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
 }

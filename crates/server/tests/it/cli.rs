@@ -322,11 +322,28 @@ fn only_the_owner_can_read_the_data_folder() {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(place.data()).unwrap() {
         let path = entry.unwrap().path();
-        assert_eq!(mode(&path), 0o600, "{path:?}");
+        assert_eq!(mode(&path), if path.is_dir() { 0o700 } else { 0o600 }, "{path:?}");
         names.push(path.file_name().unwrap().to_str().unwrap().to_owned());
     }
     names.sort();
-    assert_eq!(names, ["lock", "run", "terse.db", "terse.db-shm", "terse.db-wal"]);
+    assert_eq!(
+        names,
+        [
+            "clicks.db",
+            "clicks.db-shm",
+            "clicks.db-wal",
+            "journal",
+            "lock",
+            "run",
+            "terse.db",
+            "terse.db-shm",
+            "terse.db-wal",
+            "visitor-salt",
+        ]
+    );
+    for segment in std::fs::read_dir(place.data().join("journal")).unwrap() {
+        assert_eq!(mode(&segment.unwrap().path()), 0o600);
+    }
     let run = std::fs::read_to_string(place.data().join("run")).unwrap();
     assert_eq!(mode(Path::new(&run)), 0o700);
     drop(server);

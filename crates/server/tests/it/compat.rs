@@ -70,6 +70,7 @@ async fn in_camel_case_the_answer_is_too() {
         "startsAt": "2027-01-01T00:00:00.000Z",
         "fallbackUrl": "https://example.com/f",
         "forwardQuery": true,
+        "clicks": 0,
     });
     assert_eq!(answer, expected);
 }

@@ -83,6 +83,7 @@ async fn what_is_not_said_takes_its_default() {
         "starts_at": null,
         "fallback_url": null,
         "forward_query": false,
+        "clicks": 0,
     });
     assert_eq!(answer, expected);
 }

@@ -94,6 +94,14 @@ async fn a_scope_allows_one_thing() {
             "bulk" => json(app.post("/api/v1/urls/bulk"), json!([])),
             "change" => json(app.patch("/api/v1/urls/anns"), json!({"title": "t"})),
             "delete" => app.delete("/api/v1/urls/none"),
+            "stats" => app.get("/api/v1/urls/anns/stats"),
+            "short stats" => app.get("/api/v1/stats/anns"),
+            "all stats" => app.get("/api/v1/stats"),
+            "clicks" => app.get("/api/v1/urls/anns/clicks"),
+            "all clicks" => app.get("/api/v1/clicks"),
+            "erase" => app.delete("/api/v1/urls/anns/clicks"),
+            "erase visitor" => app.delete("/api/v1/clicks?visitor=0a1b2c3d4e5f6071"),
+            "reconcile" => json(app.post("/api/v1/stats/reconcile"), json!({})),
             "keys" => app.get(KEYS),
             "make key" => json(app.post(KEYS), json!({"name": "another"})),
             "revoke" => app.delete("/api/v1/keys/999"),
@@ -105,10 +113,10 @@ async fn a_scope_allows_one_thing() {
     };
     let groups: [(&str, &[&str]); 5] = [
         ("links:read", &["list", "read", "domains"]),
-        ("links:write", &["create", "shorten", "bulk", "change", "delete"]),
-        ("stats:read", &[]),
+        ("links:write", &["create", "shorten", "bulk", "change", "delete", "erase", "erase visitor"]),
+        ("stats:read", &["stats", "short stats", "all stats", "clicks", "all clicks"]),
         ("keys", &["keys", "make key", "revoke"]),
-        ("admin", &["users", "make user", "make domain"]),
+        ("admin", &["users", "make user", "make domain", "reconcile"]),
     ];
     // An admin's key, so that the role is never what refuses.
     for (scope, _) in groups {

@@ -18,10 +18,16 @@ mod domains;
 mod keys;
 mod users;
 
+mod click_crash;
 mod click_limit;
+mod clicks;
 mod expiry;
 mod password;
 mod redirect;
+
+mod click_events;
+mod stats;
+mod stats_cli;
 
 mod alias_race;
 mod failing_store;
@@ -37,4 +43,5 @@ mod crash;
 mod disk;
 mod generators;
 mod import_export;
+mod journal;
 mod shutdown;

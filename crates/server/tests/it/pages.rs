@@ -226,10 +226,19 @@ async fn assets_are_there_and_are_kept_for_a_while() {
 }
 
 /// The API's methods, by path.
-const API: [(&str, &[&str]); 13] = [
+const API: [(&str, &[&str]); 22] = [
     ("/api/v1/urls", &["get", "post"]),
     ("/api/v1/urls/bulk", &["post"]),
     ("/api/v1/urls/{code}", &["delete", "get", "patch"]),
+    ("/api/v1/urls/{code}/stats", &["get"]),
+    ("/api/v1/urls/{code}/live", &["get"]),
+    ("/api/v1/urls/{code}/clicks", &["delete", "get"]),
+    ("/api/v1/urls/{code}/clicks/export", &["get"]),
+    ("/api/v1/stats", &["get"]),
+    ("/api/v1/stats/{code}", &["get"]),
+    ("/api/v1/stats/reconcile", &["post"]),
+    ("/api/v1/clicks", &["delete", "get"]),
+    ("/api/v1/clicks/export", &["get"]),
     ("/api/v1/keys", &["get", "post"]),
     ("/api/v1/keys/{id}", &["delete"]),
     ("/api/v1/users", &["get", "post"]),
@@ -258,7 +267,7 @@ async fn the_api_describes_itself() {
         })
         .collect();
     described.sort();
-    let mut expected: Vec<(String, Vec<String>)> = API[..10]
+    let mut expected: Vec<(String, Vec<String>)> = API[..19]
         .iter()
         .map(|(path, methods)| {
             ((*path).to_owned(), methods.iter().map(|method| (*method).to_owned()).collect())

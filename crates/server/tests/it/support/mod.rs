@@ -4,6 +4,7 @@
 
 pub mod connection;
 pub mod failing;
+pub mod failing_clicks;
 mod logs;
 mod place;
 mod process;
@@ -141,6 +142,11 @@ impl TestApp {
         made.json()["short_code"].as_str().unwrap().to_owned()
     }
 
+    /// Waits until every click so far is in the statistics, durably.
+    pub async fn settle(&self) {
+        self.running.app.clicks.flush().await.unwrap();
+    }
+
     /// Follows a short link.
     pub async fn follow(&self, code: &str) -> TestResponse {
         self.get(&format!("/{code}")).send().await
@@ -160,13 +166,15 @@ async fn start_on(
         ("rate_limits", "off"),
         ("workers", "2"),
         ("data_dir", data_dir.as_str()),
+        // Small files, since each test makes some.
+        ("clicks_segment_kib", "64"),
     ];
     for (key, value) in defaults.iter().chain(settings) {
         raw.set(key, (*value).to_owned(), Source::CommandLine);
     }
     let config = Config::check(&raw).unwrap();
     let folder = DataDir::open(&config.data_dir).unwrap();
-    let stores = wrap(Stores::embedded(&config, &folder).unwrap());
+    let stores = wrap(Stores::embedded(&config, &folder, clock.now()).unwrap());
     Running::start_with(config, clock, stores, folder).await.unwrap()
 }
 

@@ -41,6 +41,8 @@ impl Terse {
             command.env_remove(name);
         }
         command.env("TERSE_DATA_DIR", data_dir).env("TERSE_LOG", "warn");
+        // Small files, since each test makes some.
+        command.env("TERSE_CLICKS_SEGMENT_KIB", "64");
         command
     }
 
