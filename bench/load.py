@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from servers import Failure
+from servers import Failure, Terse
 
 SCRIPTS = Path(__file__).resolve().parent / "wrk"
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -21,6 +21,8 @@ class Run:
     requests_per_second: float
     user_us: float
     system_us: float
+    # Of both together, what threads took that answer no requests: terse's pipeline of clicks.
+    pipeline_us: float
     p50_ms: float
     p99_ms: float
     server_busy: float
@@ -68,12 +70,16 @@ def wrk(port, script, *args, connections, seconds, cpu=None):
 
 
 def measure(server, requests_file, *, connections, seconds, cpu):
-    """Plays the list of requests against one server."""
+    """Plays the list of requests against one server, and waits until it has done all that they make it do."""
     began, before, machine_before = time.monotonic(), cpu_seconds(server.pid), machine_busy_seconds()
+    pipeline_before = pipeline_seconds(server.pid)
     played = wrk(
         server.port, "redirects.lua", requests_file, connections=connections, seconds=seconds, cpu=cpu
     )
     time.sleep(SETTLE_SECONDS)
+    if isinstance(server, Terse):
+        server.wait_for_clicks()
+    pipeline = pipeline_seconds(server.pid) - pipeline_before
     after, machine_after, ended = cpu_seconds(server.pid), machine_busy_seconds(), time.monotonic()
     user, system = after[0] - before[0], after[1] - before[1]
     foreign = machine_after - machine_before - user - system - played.cpu_seconds
@@ -81,6 +87,7 @@ def measure(server, requests_file, *, connections, seconds, cpu):
         requests_per_second=played.requests / played.seconds,
         user_us=user / played.requests * 1e6,
         system_us=system / played.requests * 1e6,
+        pipeline_us=pipeline / played.requests * 1e6,
         p50_ms=played.p50_ms,
         p99_ms=played.p99_ms,
         server_busy=(user + system) / played.seconds,
@@ -97,6 +104,17 @@ def cpu_seconds(pid):
         user += int(fields[11])
         system += int(fields[12])
     return user / TICKS_PER_SECOND, system / TICKS_PER_SECOND
+
+
+def pipeline_seconds(pid):
+    """Seconds of all threads of a process that are neither its first one nor a worker."""
+    seconds = 0.0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        name = (task / "comm").read_text().strip()
+        if task.name != str(pid) and not name.startswith("worker"):
+            fields = stat_fields(f"{pid}/task/{task.name}")
+            seconds += (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+    return seconds
 
 
 def children(pid):

@@ -15,6 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS_MAX = 30
 # A server has ten seconds to finish its requests; what is slower than this hangs.
+# The longest time that clicks wait for their commit, and a little more.
+CLICKS_SECONDS_MAX = 90
 STOP_SECONDS_MAX = 15
 
 
@@ -52,7 +54,7 @@ class Server:
         self.log = Path(log)
         self.env = env
         self.cpu = cpu
-        self.port = port
+        self.port = self.own_port = port
         self.process = None
 
     def __enter__(self):
@@ -75,6 +77,8 @@ class Server:
             if self.cpu is not None:
                 os.sched_setaffinity(0, {self.cpu})
 
+        # A free port is another one after a restart.
+        self.port = self.own_port
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 self.argv,
@@ -145,14 +149,14 @@ class Server:
 class Terse(Server):
     """terse on a data folder, without rate limits; `cli` runs its commands on the same folder."""
 
-    def __init__(self, binary, data_dir, *, cpu=None, workers=None):
+    def __init__(self, binary, data_dir, *, cpu=None, workers=None, variables=None):
         # Nothing that the caller has set for a server of their own may leak into this one.
         env = {key: value for key, value in os.environ.items() if not key.startswith("TERSE_")}
         env |= {
             "TERSE_DATA_DIR": str(data_dir),
             "TERSE_LISTEN": "127.0.0.1:0",
             "TERSE_RATE_LIMITS": "off",
-        }
+        } | (variables or {})
         if workers is not None:
             env["TERSE_WORKERS"] = str(workers)
         self.binary = str(binary)
@@ -166,6 +170,28 @@ class Terse(Server):
         if done.returncode != 0:
             raise Failure(f"`terse {' '.join(map(str, args))}` ended with {done.returncode}: {done.stderr.strip()}")
         return done.stdout
+
+    def metrics(self):
+        """What /metrics says, by name; of metrics with labels nothing."""
+        status, _, text = request(connect(self.port), "GET", "/metrics")
+        if status != 200:
+            raise Failure(f"terse answers /metrics with {status}")
+        lines = [line.split() for line in text.decode().splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, value in lines if "{" not in name}
+
+    def wait_for_clicks(self):
+        """Waits until every click is in the rollups; one that was dropped is a failure."""
+        end = time.monotonic() + CLICKS_SECONDS_MAX
+        while True:
+            metrics = self.metrics()
+            if metrics["terse_clicks_dropped_total"]:
+                raise Failure(f"terse has dropped {metrics['terse_clicks_dropped_total']:.0f} clicks")
+            left = metrics["terse_clicks_appended_total"] - metrics["terse_clicks_processed_total"]
+            if not left and not metrics["terse_clicks_lag_events"]:
+                return
+            if time.monotonic() > end:
+                raise Failure(f"after {CLICKS_SECONDS_MAX} s {left:.0f} clicks are not in the rollups")
+            time.sleep(0.2)
 
     def admin_key(self):
         return self.cli("keys", "create", "--name", "tests", "--role", "admin", "--tier", "unlimited").strip()
