@@ -25,7 +25,7 @@ const FREE_MAX: usize = 2;
 /// After a file could not be made.
 const CREATE_PAUSE: Duration = Duration::from_secs(1);
 /// Between two free files that are given back.
-const TRIM_PAUSE: Duration = Duration::from_secs(1);
+const TRIM_PAUSE: Duration = Duration::from_secs(10);
 /// Bytes of a page of memory.
 pub(super) const PAGE: u32 = 4096;
 const EXTENSION: &str = "seg";
