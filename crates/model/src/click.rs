@@ -261,7 +261,7 @@ impl<'a> Click<'a> {
 pub struct Day(pub i32);
 
 /// Milliseconds of a day.
-const DAY_MILLIS: i64 = 86_400_000;
+pub const DAY_MILLIS: i64 = 86_400_000;
 /// Milliseconds of a quarter of an hour: the finest grain, because time zones are offset by multiples of it.
 pub const QUARTER_MILLIS: i64 = 900_000;
 /// Quarters of an hour in a day.

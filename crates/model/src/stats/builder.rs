@@ -6,9 +6,9 @@ use super::filter::{Fit, NumberFilter, fit, missing};
 use super::notes::Notes;
 use super::slice::Slice;
 use super::uniques::Uniques;
-use super::window::{DAY_MILLIS, Window};
+use super::window::Window;
 use super::{GroupBy, KindFilter, Stats, StatsQuery, TooManyBuckets};
-use crate::click::{Click, Day, Dimension, Kind};
+use crate::click::{Click, DAY_MILLIS, Day, Dimension, Kind};
 use crate::click_store::RollupPart;
 use crate::rollup::{ByKind, Count, DIMENSIONS, Form, KINDS, Key, Large, Rollup, Small, VALUES_LEN_MAX, cut};
 use std::ops::Range;
@@ -58,14 +58,6 @@ impl StatsBuilder {
             return first..first;
         }
         first..Day((self.range.end - 1).div_euclid(DAY_MILLIS) as i32).next()
-    }
-
-    /// The least that every day's rollup must be read with.
-    pub fn part(&self) -> RollupPart {
-        let days = self.days();
-        let needs_full = |day: Day| self.part_of(day) == RollupPart::Full;
-        let is_full = days.start < days.end && (needs_full(days.start) || needs_full(Day(days.end.0 - 1)));
-        if is_full { RollupPart::Full } else { RollupPart::Summary }
     }
 
     /// The least that one day's rollup must be read with: of a long range, at most the first and the last day may need

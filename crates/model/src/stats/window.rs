@@ -1,12 +1,9 @@
 //! [`Window`]: the part of a UTC day that a range covers.
 
 use super::buckets::Buckets;
-use crate::click::{Day, QUARTER_MILLIS, QUARTERS};
+use crate::click::{DAY_MILLIS, Day, QUARTER_MILLIS, QUARTERS};
 use crate::rollup::ByKind;
 use std::ops::Range;
-
-/// Milliseconds of a day.
-pub(super) const DAY_MILLIS: i64 = QUARTER_MILLIS * QUARTERS as i64;
 
 const QUARTERS_LEN: usize = QUARTERS as usize;
 

@@ -6,6 +6,7 @@
 
 mod names;
 
+use super::referrer::cut_at;
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::bytes::{Regex, RegexBuilder};
 use std::sync::LazyLock;
@@ -29,11 +30,7 @@ pub struct Agent {
 
 /// Reads a user agent. Takes microseconds: callers keep the answers to frequent ones.
 pub fn classify(user_agent: &str) -> Agent {
-    let mut len = user_agent.len().min(USER_AGENT_LEN_MAX);
-    while !user_agent.is_char_boundary(len) {
-        len -= 1;
-    }
-    let text = &user_agent[..len];
+    let text = cut_at(user_agent, USER_AGENT_LEN_MAX);
     let kind =
         if is_preview(text.as_bytes()) { Some(Kind::Preview) } else { is_bot(text).then_some(Kind::Bot) };
     let names::Names { device, browser, os } = names::names(text);

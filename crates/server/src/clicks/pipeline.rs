@@ -219,8 +219,7 @@ impl Commits {
             let place = next.entry(position.lane).or_default();
             *place = (*place).max((position.segment, position.offset));
         }
-        let position = |(lane, (segment, offset))| Position { lane, segment, offset };
-        next.into_iter().map(position).collect()
+        positions_of(&next)
     }
 
     fn may_begin(&self) -> bool {
@@ -234,6 +233,12 @@ impl Commits {
         self.running = None;
         outcome.unwrap_or_else(|_| Err(StoreError::Internal("a commit of clicks did not finish".into())))
     }
+}
+
+fn positions_of(reached: &BTreeMap<u16, (u64, u32)>) -> Vec<Position> {
+    let position =
+        |(lane, place): (&u16, &(u64, u32))| Position { lane: *lane, segment: place.0, offset: place.1 };
+    reached.iter().map(position).collect()
 }
 
 /// The position before which both commits are done, lane by lane.
@@ -524,15 +529,9 @@ impl Pipeline {
 
     /// Lets the journal use again what both commits have behind them.
     fn release(&self) {
-        let positions = |commits: &Commits| -> Vec<Position> {
-            let reached = commits.reached.iter();
-            reached
-                .map(|(lane, (segment, offset))| Position { lane: *lane, segment: *segment, offset: *offset })
-                .collect()
-        };
         let positions = Positions {
-            rollups: positions(&self.rollups),
-            raw: positions(&self.raw),
+            rollups: positions_of(&self.rollups.reached),
+            raw: positions_of(&self.raw.reached),
             ..Positions::default()
         };
         self.parts.journal.release(&lowest(&positions));

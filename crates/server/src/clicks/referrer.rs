@@ -206,7 +206,7 @@ fn cut(text: &str) -> &str {
 }
 
 /// Cuts a text at the last character that ends within `len` bytes.
-fn cut_at(text: &str, len: usize) -> &str {
+pub fn cut_at(text: &str, len: usize) -> &str {
     let mut end = len.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;

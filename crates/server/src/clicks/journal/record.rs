@@ -19,7 +19,7 @@
 //! of another place, never validate.
 
 use crate::clicks::agent::USER_AGENT_LEN_MAX;
-use crate::clicks::referrer::{LANGUAGE_LEN_MAX, REFERRER_LEN_MAX};
+use crate::clicks::referrer::{LANGUAGE_LEN_MAX, REFERRER_LEN_MAX, cut_at};
 use terse_model::click::{Country, Purpose, VisitorHash};
 use terse_model::code_space::LinkId;
 use terse_model::domain::DomainId;
@@ -79,9 +79,9 @@ impl Event<'_> {
 
     fn texts(&self) -> [&str; 4] {
         [
-            cut(self.language, LANGUAGE_LEN_MAX),
-            cut(self.user_agent, USER_AGENT_LEN_MAX),
-            cut(self.referrer, REFERRER_LEN_MAX),
+            cut_at(self.language, LANGUAGE_LEN_MAX),
+            cut_at(self.user_agent, USER_AGENT_LEN_MAX),
+            cut_at(self.referrer, REFERRER_LEN_MAX),
             cut_tags(self.tags),
         ]
     }
@@ -227,21 +227,12 @@ fn checksum(place: Place, covered: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&start), covered)
 }
 
-/// The first `len_max` bytes of a text, or a few less where a character would be cut.
-fn cut(text: &str, len_max: usize) -> &str {
-    let mut len = text.len().min(len_max);
-    while !text.is_char_boundary(len) {
-        len -= 1;
-    }
-    &text[..len]
-}
-
 /// As many whole tags as fit.
 fn cut_tags(tags: &str) -> &str {
     if tags.len() <= TAGS_LEN_MAX {
         return tags;
     }
-    let fitting = cut(tags, TAGS_LEN_MAX);
+    let fitting = cut_at(tags, TAGS_LEN_MAX);
     &fitting[..fitting.rfind('\n').map_or(0, |at| at + 1)]
 }
 
