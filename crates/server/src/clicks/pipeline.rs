@@ -440,9 +440,9 @@ impl Pipeline {
             }
         }
         if self.rollups.may_begin() {
-            if self.frozen.is_none()
-                && (due(self.opened_at, self.pause, rollups_are_urgent) || self.is_full())
-            {
+            // Without raw events, freezing makes the raw commit too, whose last one may still be under way.
+            let may_freeze = self.frozen.is_none() && (self.parts.keeps_raw || self.frozen_block.is_none());
+            if may_freeze && (due(self.opened_at, self.pause, rollups_are_urgent) || self.is_full()) {
                 self.freeze();
             }
             if let Some((batch, _)) = &self.frozen {
