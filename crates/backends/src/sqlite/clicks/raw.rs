@@ -3,6 +3,7 @@
 use super::{execute, numbers};
 use crate::sqlite::store_error;
 use rusqlite::{Connection, params};
+use std::collections::BTreeMap;
 use terse_model::click::{Click, ClickId, Day};
 use terse_model::click_block::ClickBlock;
 use terse_model::code_space::LinkId;
@@ -34,16 +35,21 @@ pub(super) fn first_hour(day: Day) -> i64 {
 
 /// Keeps events.
 pub(super) fn add(connection: &Connection, clicks: &ClickBlock) -> Result<()> {
-    let mut order: Vec<(i64, (LinkId, Timestamp, ClickId), u32)> = Vec::with_capacity(clicks.len());
-    order.extend((0..clicks.len()).map(|index| {
-        let place = clicks.place(index);
-        (hour_of(place.1), place, index as u32)
-    }));
-    order.sort_unstable();
-    for events in order.chunk_by(|a, b| a.0 == b.0) {
-        let indices: Vec<u32> = events.iter().map(|event| event.2).collect();
-        let is_packed = indices.len() >= RUN_LEN_MIN;
-        insert(connection, events[0].0, clicks, &indices, is_packed)?;
+    let mut hours: BTreeMap<i64, Vec<u128>> = BTreeMap::new();
+    for index in 0..clicks.len() {
+        let (link, at, _) = clicks.place(index);
+        hours.entry(hour_of(at)).or_default().push(u128::from(link.0) << 32 | index as u128);
+    }
+    for (hour, mut order) in hours {
+        // Plain numbers sort fastest. Events of one link then stand as they came, which mostly is the order of time.
+        order.sort_unstable();
+        let mut indices: Vec<u32> = order.into_iter().map(|place| place as u32).collect();
+        for one_link in
+            indices.chunk_by_mut(|a, b| clicks.place(*a as usize).0 == clicks.place(*b as usize).0)
+        {
+            one_link.sort_by_key(|index| clicks.place(*index as usize));
+        }
+        insert(connection, hour, clicks, &indices, indices.len() >= RUN_LEN_MIN)?;
     }
     Ok(())
 }
