@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::Instant;
-use terse::clicks::batch::{Batch, FrozenBatch};
+use terse::clicks::batch::{Batch, FrozenBatch, NewClick};
 use terse_backends::sqlite::clicks::SqliteClickStore;
 use terse_model::click::{Click, Day, Subject, quarter_of};
 use terse_model::click_block::ClickBlock;
@@ -138,7 +138,7 @@ fn make_day(traffic: &Traffic, day: Day, keeps_raw: bool) -> FilledDay {
 
 fn count(counts: &mut Batch, click: &Click<'_>) {
     let counted = counts.number(click);
-    counts.add(counted, click.at, click.link, click.visitor);
+    counts.add(&[NewClick { counted, at: click.at, link: click.link, visitor: click.visitor }]);
 }
 
 /// Fills a store with links that are clicked once each.

@@ -25,6 +25,8 @@ use terse_model::time::Timestamp;
 const FEW_CELLS: usize = 12;
 /// Visitors of a link that are kept one by one; more become sketches.
 const FEW_VISITORS: usize = 256;
+/// Clicks whose links are looked up before the first of them is counted.
+const ADDED_TOGETHER: usize = 32;
 /// Estimates of what things cost in memory, in bytes.
 const LINK_BYTES: usize = 260;
 const CELL_BYTES: usize = 16;
@@ -270,6 +272,19 @@ pub struct Counted {
     is_human: bool,
 }
 
+/// A click that is to be counted.
+#[derive(Clone, Copy, Debug)]
+pub struct NewClick {
+    /// What it is counted as.
+    pub counted: Counted,
+    /// When.
+    pub at: Timestamp,
+    /// Which link.
+    pub link: LinkId,
+    /// Who, for a day.
+    pub visitor: VisitorHash,
+}
+
 impl Batch {
     /// What clicks that share everything with this one but time, link and visitor are counted as.
     pub fn number(&mut self, click: &Click<'_>) -> Counted {
@@ -284,16 +299,35 @@ impl Batch {
         Counted { facts, origin, is_human: click.facts.kind == Kind::Human }
     }
 
-    /// Counts a click.
-    pub fn add(&mut self, counted: Counted, at: Timestamp, link: LinkId, visitor: VisitorHash) {
-        let Counted { facts, origin, is_human } = counted;
-        let quarter = quarter_number(Day::of(at), quarter_of(at));
-        let place = *self.index.entry(link).or_insert_with(|| {
+    /// Counts clicks. Many in one call cost less, because most of the time is spent waiting for memory, and here the
+    /// waits for several links overlap.
+    pub fn add(&mut self, clicks: &[NewClick]) {
+        for clicks in clicks.chunks(ADDED_TOGETHER) {
+            let mut places = [0; ADDED_TOGETHER];
+            for (place, click) in places.iter_mut().zip(clicks) {
+                *place = self.place(click);
+            }
+            let near = |place: &u32| self.links[*place as usize].first.1.visitors.len() as u64;
+            std::hint::black_box(places.iter().take(clicks.len()).map(near).sum::<u64>());
+            for (place, click) in places.iter().zip(clicks) {
+                self.add_at(*place, click);
+            }
+        }
+    }
+
+    /// Where the click's link is in `links`.
+    fn place(&mut self, click: &NewClick) -> u32 {
+        *self.index.entry(click.link).or_insert_with(|| {
             self.bytes += LINK_BYTES;
-            let first = (origin, Counts::default());
-            self.links.push(LinkCounts { link, first, more: Vec::new() });
+            let first = (click.counted.origin, Counts::default());
+            self.links.push(LinkCounts { link: click.link, first, more: Vec::new() });
             self.links.len() as u32 - 1
-        });
+        })
+    }
+
+    fn add_at(&mut self, place: u32, click: &NewClick) {
+        let NewClick { counted: Counted { facts, origin, is_human }, at, visitor, .. } = *click;
+        let quarter = quarter_number(Day::of(at), quarter_of(at));
         let counts = self.links[place as usize].of(origin);
         counts.all += 1;
         if counts.cells.count(quarter, facts) {

@@ -9,7 +9,7 @@
 //! journal holds what comes. Redirects notice nothing of it.
 
 use super::agent::{Agent, classify, kind_of};
-use super::batch::{Batch, Counted, FrozenBatch};
+use super::batch::{Batch, Counted, FrozenBatch, NewClick};
 use super::journal::record::Found;
 use super::journal::{Event, Journal, KeeperHandle, Reader};
 use super::referrer::host_of;
@@ -53,7 +53,7 @@ const AGENTS_LEN_MAX: usize = 20_000;
 /// Memory for shapes, in bytes.
 const SHAPES_BYTES_MAX: usize = 8 << 20;
 /// Bytes of an event in the journal, for guesses.
-const EVENT_LEN_GUESS: u64 = 200;
+const EVENT_LEN_GUESS: u64 = 64;
 
 /// What the pipeline shares with those who read statistics.
 #[derive(Debug, Default)]
@@ -143,6 +143,8 @@ pub struct Pipeline {
     shapes: Shapes,
     rollups: Commits,
     raw: Commits,
+    /// Clicks that were read and are counted next.
+    new: Vec<NewClick>,
     block: ClickBlock,
     frozen: Option<(RollupBatch, Instant)>,
     frozen_block: Option<(Arc<ClickBlock>, Vec<Position>)>,
@@ -259,6 +261,7 @@ impl Pipeline {
             raw: Commits::at(&parts.positions.raw),
             parts,
             shapes: Shapes::default(),
+            new: Vec::new(),
             block: ClickBlock::default(),
             frozen: None,
             frozen_block: None,
@@ -341,7 +344,7 @@ impl Pipeline {
         let latest = now.plus_seconds(AHEAD_MAX_SECONDS);
         let shared = self.parts.shared.clone();
         let mut batches = shared.batches.lock().expect("no code panics under this lock");
-        let Pipeline { parts, shapes, rollups, raw, block, read_new, .. } = self;
+        let Pipeline { parts, shapes, rollups, raw, new, block, read_new, .. } = self;
         let (journal, metrics, keeps_raw) = (&parts.journal, &parts.metrics, parts.keeps_raw);
         let first_new = journal.first_segment();
         let Batches { open, number, .. } = &mut *batches;
@@ -359,12 +362,15 @@ impl Pipeline {
                 return;
             };
             if rollups.wants(id) {
-                open.add(shape.counted, at, found.link, found.visitor);
+                let (link, visitor) = (found.link, found.visitor);
+                new.push(NewClick { counted: shape.counted, at, link, visitor });
             }
             if keeps_raw && raw.wants(id) {
                 block.push_like(&shape.template, id, at, found.link, found.visitor);
             }
         });
+        batches.open.add(new);
+        new.clear();
         let has_counts = batches.open.clicks() > 0;
         drop(batches);
         if read > 0 {
