@@ -452,8 +452,10 @@ async fn a_full_disk_stops_no_redirect_and_counts_nothing_twice() {
     }
     // Neither a segment nor a page of the database can be written any more.
     server.limit_files(Some(0));
-    for _ in 0..3_000 {
-        assert_eq!(connection.get(&path).await.unwrap().status, 302);
+    for number in 0..3_000 {
+        // Of no shape that was there before.
+        let request = http::Request::get(&path).header("user-agent", format!("agent {number}"));
+        assert_eq!(connection.send(request, axum::body::Body::empty()).await.unwrap().status, 302);
     }
     tokio::time::sleep(Duration::from_millis(2500)).await;
     server.limit_files(None);

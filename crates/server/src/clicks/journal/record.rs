@@ -3,8 +3,9 @@
 //! ```text
 //!  0  checksum   CRC-32C (RFC 3720) of the segment's number, the record's offset, and all that follows here
 //!  4  length     of the record with this head, in bytes, before padding to a multiple of 8; 0 ends a segment
-//!  6  version    of this format: 1
+//!  6  form       1: whole; 2: of the shape of a whole record before it in its segment, and without what follows visitor
 //!  8  index      of the record in its segment, so that recovery can tell how many are missing
+//! 12  like       the offset of that whole record; 0 in a whole one
 //! 16  time       in milliseconds since 1970
 //! 24  link
 //! 32  visitor
@@ -55,9 +56,12 @@ pub struct Event<'a> {
     pub referrer: &'a str,
 }
 
-const VERSION: u8 = 1;
-/// Bytes before the shape, and before the texts.
-const SHAPE_AT: usize = 40;
+/// The forms of records.
+const WHOLE: u8 = 1;
+const LIKE: u8 = 2;
+/// Bytes before the shape, which are all of a record that is like another one.
+pub const SHAPE_AT: usize = 40;
+/// Bytes before the texts.
 const HEAD_LEN: usize = 58;
 /// Records begin at multiples of this.
 pub const ALIGNMENT: usize = 8;
@@ -68,33 +72,16 @@ pub const RECORD_LEN_MAX: usize =
     HEAD_LEN + LANGUAGE_LEN_MAX + USER_AGENT_LEN_MAX + REFERRER_LEN_MAX + TAGS_LEN_MAX + ALIGNMENT;
 
 impl Event<'_> {
-    /// Bytes that the record takes in a segment.
-    pub fn record_len(&self) -> usize {
-        self.unpadded_len().next_multiple_of(ALIGNMENT)
-    }
-
-    fn unpadded_len(&self) -> usize {
-        HEAD_LEN + self.texts().iter().map(|text| text.len()).sum::<usize>()
-    }
-
-    fn texts(&self) -> [&str; 4] {
-        [
+    /// Begins a record: all of a whole one, except what [`seal`] adds.
+    pub fn encode(&self, record: &mut Vec<u8>) {
+        let texts = [
             cut_at(self.language, LANGUAGE_LEN_MAX),
             cut_at(self.user_agent, USER_AGENT_LEN_MAX),
             cut_at(self.referrer, REFERRER_LEN_MAX),
             cut_tags(self.tags),
-        ]
-    }
-
-    /// Writes the record into exactly [`Event::record_len`] bytes.
-    pub fn encode(&self, place: Place, index: u32, record: &mut [u8]) {
-        let texts = self.texts();
-        let len = self.unpadded_len();
-        let (head, mut rest) = record.split_at_mut(HEAD_LEN);
-        head.fill(0);
-        head[4..6].copy_from_slice(&(len as u16).to_le_bytes());
-        head[6] = VERSION;
-        head[8..12].copy_from_slice(&index.to_le_bytes());
+        ];
+        let mut head = [0; HEAD_LEN];
+        head[6] = WHOLE;
         head[16..24].copy_from_slice(&self.at.as_millis().to_le_bytes());
         head[24..32].copy_from_slice(&self.link.0.to_le_bytes());
         head[32..40].copy_from_slice(&self.visitor.0.to_le_bytes());
@@ -113,15 +100,34 @@ impl Event<'_> {
         if let Some(country) = &self.country {
             head[56..58].copy_from_slice(country.as_str().as_bytes());
         }
+        record.clear();
+        record.extend_from_slice(&head);
         for text in texts {
-            let (own, behind) = rest.split_at_mut(text.len());
-            own.copy_from_slice(text.as_bytes());
-            rest = behind;
+            record.extend_from_slice(text.as_bytes());
         }
-        rest.fill(0);
-        let checksum = checksum(place, &record[4..len]);
-        record[..4].copy_from_slice(&checksum.to_le_bytes());
     }
+}
+
+/// Makes a whole record one that is like the whole record at an offset of its segment, whose shape is the same.
+pub fn make_like(record: &mut Vec<u8>, offset: u32) {
+    record.truncate(SHAPE_AT);
+    record[6] = LIKE;
+    record[12..16].copy_from_slice(&offset.to_le_bytes());
+}
+
+/// Bytes that a record takes in a segment.
+pub fn padded(len: usize) -> usize {
+    len.next_multiple_of(ALIGNMENT)
+}
+
+/// Ends a record, which then may stand at its place and nowhere else.
+pub fn seal(record: &mut Vec<u8>, place: Place, index: u32) {
+    let len = record.len();
+    record[4..6].copy_from_slice(&(len as u16).to_le_bytes());
+    record[8..12].copy_from_slice(&index.to_le_bytes());
+    let checksum = checksum(place, &record[4..]);
+    record[..4].copy_from_slice(&checksum.to_le_bytes());
+    record.resize(padded(len), 0);
 }
 
 /// Where a record lies.
@@ -190,34 +196,50 @@ impl<'a> Found<'a> {
 }
 
 /// Reads the record at the start of `bytes` without asking whether its checksum is right, for bytes that this process
-/// has written.
-pub fn read(bytes: &[u8]) -> Option<Found<'_>> {
-    let len = usize::from(u16::from_le_bytes(bytes.get(4..6)?.try_into().ok()?));
-    if len < HEAD_LEN || bytes.len() < len || bytes[6] != VERSION {
-        return None;
-    }
+/// has written. `shape_at` gives the shape of the whole record at an offset of the same segment.
+pub fn read<'a>(bytes: &'a [u8], shape_at: impl FnOnce(u32) -> Option<&'a [u8]>) -> Option<Found<'a>> {
+    let len = length(bytes)?;
+    let number32 = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
     let number64 = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+    let shape = match bytes[6] {
+        WHOLE if len >= HEAD_LEN => &bytes[SHAPE_AT..len],
+        LIKE => shape_at(number32(12))?,
+        _ => return None,
+    };
     Some(Found {
         at: Timestamp::from_millis(number64(16) as i64),
         link: LinkId(number64(24)),
         visitor: VisitorHash(number64(32)),
-        shape: &bytes[SHAPE_AT..len],
-        index: u32::from_le_bytes(bytes[8..12].try_into().expect("four bytes")),
-        len: len.next_multiple_of(ALIGNMENT),
+        shape,
+        index: number32(8),
+        len: padded(len),
     })
 }
 
 /// The same for bytes that may be anything: `None` unless this very record was written at this very place.
-pub fn read_checked(place: Place, bytes: &[u8]) -> Option<Found<'_>> {
-    let len = usize::from(u16::from_le_bytes(bytes.get(4..6)?.try_into().ok()?));
+pub fn read_checked<'a>(
+    place: Place,
+    bytes: &'a [u8],
+    shape_at: impl FnOnce(u32) -> Option<&'a [u8]>,
+) -> Option<Found<'a>> {
+    check(place, bytes)?;
+    read(bytes, shape_at).filter(|found| found.event().is_some())
+}
+
+/// The index and the padded length of the record at the start of `bytes`, if this very one was written at this very
+/// place.
+pub fn check(place: Place, bytes: &[u8]) -> Option<(u32, usize)> {
     // Before the checksum: recovery tries every place of a segment.
-    if !(HEAD_LEN..=RECORD_LEN_MAX).contains(&len) {
-        return None;
-    }
-    let covered = bytes.get(4..len)?;
-    let expected = u32::from_le_bytes(bytes[..4].try_into().ok()?);
-    let found = if checksum(place, covered) == expected { read(bytes)? } else { return None };
-    found.event().is_some().then_some(found)
+    let len = length(bytes).filter(|len| *len <= RECORD_LEN_MAX)?;
+    let expected = u32::from_le_bytes(bytes[..4].try_into().expect("four bytes"));
+    let index = u32::from_le_bytes(bytes[8..12].try_into().expect("four bytes"));
+    (checksum(place, &bytes[4..len]) == expected).then(|| (index, padded(len)))
+}
+
+/// The length of a record that lies in `bytes` from its head to its end.
+fn length(bytes: &[u8]) -> Option<usize> {
+    let len = usize::from(u16::from_le_bytes(bytes.get(4..6)?.try_into().ok()?));
+    (len >= SHAPE_AT && len <= bytes.len()).then_some(len)
 }
 
 fn checksum(place: Place, covered: &[u8]) -> u32 {
@@ -261,9 +283,14 @@ mod tests {
     }
 
     fn encoded(event: &Event<'_>, place: Place, index: u32) -> Vec<u8> {
-        let mut record = vec![0xaa; event.record_len()];
-        event.encode(place, index, &mut record);
+        let mut record = vec![0xaa; 100];
+        event.encode(&mut record);
+        seal(&mut record, place, index);
         record
+    }
+
+    fn no_shape<'a>(_: u32) -> Option<&'a [u8]> {
+        None
     }
 
     proptest! {
@@ -278,7 +305,7 @@ mod tests {
             let event = event(&texts, &tags, numbers);
             let record = encoded(&event, PLACE, index);
             prop_assert!(record.len() <= RECORD_LEN_MAX && record.len().is_multiple_of(ALIGNMENT));
-            let found = read_checked(PLACE, &record).expect("a whole record");
+            let found = read_checked(PLACE, &record, no_shape).expect("a whole record");
             prop_assert_eq!(found.index, index);
             prop_assert_eq!(found.len, record.len());
             let event_found = found.event().expect("a whole event");
@@ -298,6 +325,18 @@ mod tests {
                 ..event
             };
             prop_assert_eq!(event_found, expected);
+
+            let shape = found.shape.to_vec();
+            let mut like = Vec::new();
+            event.encode(&mut like);
+            make_like(&mut like, PLACE.offset);
+            let behind = Place { offset: PLACE.offset + record.len() as u32, ..PLACE };
+            seal(&mut like, behind, index);
+            prop_assert_eq!(like.len(), SHAPE_AT);
+            let shape_at = |offset: u32| (offset == PLACE.offset).then_some(&shape[..]);
+            let found = read_checked(behind, &like, shape_at).expect("a record with a shape");
+            prop_assert_eq!(found.event(), Some(expected));
+            prop_assert!(read_checked(behind, &like, no_shape).is_none());
         }
 
         #[test]
@@ -311,21 +350,21 @@ mod tests {
             let record = encoded(&event, PLACE, 3);
             // Elsewhere, or in another use of the same segment, it is nothing.
             for elsewhere in [Place { offset: 72, ..PLACE }, Place { segment: 8, ..PLACE }] {
-                prop_assert!(read_checked(elsewhere, &record).is_none());
+                prop_assert!(read_checked(elsewhere, &record, no_shape).is_none());
             }
             // Torn, it is nothing.
             let covered = usize::from(u16::from_le_bytes([record[4], record[5]]));
             let at = at.index(covered);
-            prop_assert!(read_checked(PLACE, &record[..at]).is_none());
+            prop_assert!(read_checked(PLACE, &record[..at], no_shape).is_none());
             let mut flipped = record;
             flipped[at] ^= 1 << bit;
-            prop_assert!(read_checked(PLACE, &flipped).is_none());
+            prop_assert!(read_checked(PLACE, &flipped, no_shape).is_none());
         }
 
         #[test]
         fn reading_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = read(&bytes).and_then(|found| found.event());
-            let _ = read_checked(PLACE, &bytes);
+            let _ = read(&bytes, |_| Some(&bytes)).and_then(|found| found.event());
+            let _ = read_checked(PLACE, &bytes, |_| Some(&bytes));
         }
     }
 }

@@ -1,8 +1,12 @@
 //! One file of the journal, mapped into memory. The only place of the journal that needs `unsafe`.
 
-use super::record::{ALIGNMENT, Event, Found, Place, read, read_checked};
+use super::record::{
+    ALIGNMENT, Event, Found, Place, SHAPE_AT, check, make_like, padded, read, read_checked, seal,
+};
+use hashbrown::DefaultHashBuilder;
 use memmap2::{Advice, MmapRaw};
 use std::fs::File;
+use std::hash::BuildHasher;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -108,7 +112,14 @@ impl SegmentFile {
         let committed = AtomicU32::new(SEGMENT_HEAD_LEN);
         let sealed = AtomicBool::new(false);
         let segment = Arc::new(Segment { head, file: self, is_old: false, committed, sealed });
-        let writer = SegmentWriter { segment: segment.clone(), offset: SEGMENT_HEAD_LEN, index: 0 };
+        let writer = SegmentWriter {
+            segment: segment.clone(),
+            offset: SEGMENT_HEAD_LEN,
+            index: 0,
+            record: Vec::new(),
+            shapes: vec![Known::default(); SHAPES_LEN],
+            hasher: DefaultHashBuilder::default(),
+        };
         Ok((segment, writer))
     }
 
@@ -156,7 +167,7 @@ impl SegmentFile {
 fn write_zeros(path: &Path, len: u32) -> io::Result<File> {
     use std::io::Write;
     let mut file = crate::data_dir::private_file().truncate(true).open(path)?;
-    let zeros = [0; 64 << 10];
+    let zeros = vec![0; 64 << 10];
     let mut left = len as usize;
     while left > 0 {
         let now = left.min(zeros.len());
@@ -187,22 +198,68 @@ pub struct SegmentWriter {
     segment: Arc<Segment>,
     offset: u32,
     index: u32,
+    /// The record that is being made. Apart from the file, whose memory is cold: written to it in one go, nobody waits.
+    record: Vec<u8>,
+    /// Whole records by the hash of their shape, the newest of those that share a place.
+    shapes: Vec<Known>,
+    hasher: DefaultHashBuilder,
 }
+
+/// A shape that a whole record of the segment has.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// Bits of its hash that don't make its place.
+    mark: u32,
+    /// The record's offset; 0 for none.
+    offset: u32,
+}
+
+/// Places for shapes: more than a worker meets in the minute or less in which a busy segment fills.
+const SHAPES_LEN: usize = 4096;
 
 impl SegmentWriter {
     /// Appends an event and commits it; `false` when there is no room.
     pub fn append(&mut self, event: &Event<'_>) -> bool {
-        let len = event.record_len();
+        event.encode(&mut self.record);
+        let hash = self.hasher.hash_one(&self.record[SHAPE_AT..]);
+        let (slot, mark) = (hash as usize % SHAPES_LEN, (hash >> 32) as u32);
+        let known = self.shapes[slot];
+        let is_like = known.offset > 0
+            && known.mark == mark
+            && self.segment.shape_at(known.offset, self.offset) == Some(&self.record[SHAPE_AT..]);
+        if is_like {
+            make_like(&mut self.record, known.offset);
+        }
+        let len = padded(self.record.len());
         if len > (self.segment.file.size() - self.offset) as usize {
             return false;
         }
+        if !is_like {
+            self.shapes[slot] = Known { mark, offset: self.offset };
+        }
         let place = Place { segment: self.segment.head.number, offset: self.offset };
-        let index = self.index;
-        event.encode(place, index, self.uncommitted(len));
+        seal(&mut self.record, place, self.index);
+        self.write_record();
         self.offset += len as u32;
         self.index += 1;
         self.segment.committed.store(self.offset, Ordering::Release);
+        self.fetch_next();
         true
+    }
+
+    /// Has the processor fetch the memory of the next record while it does other things. Else the next atomic operation
+    /// behind an append waits for it: 0.1 µs, measured.
+    #[allow(unsafe_code)]
+    fn fetch_next(&self) {
+        #[cfg(target_arch = "x86_64")]
+        for offset in [self.offset as usize, self.offset as usize + SHAPE_AT - 1] {
+            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+            let map = &self.segment.file.map;
+            if offset < map.len() {
+                // SAFETY: the address lies inside the mapping, and a hint touches nothing.
+                unsafe { _mm_prefetch::<_MM_HINT_ET0>(map.as_ptr().add(offset).cast()) };
+            }
+        }
     }
 
     /// Says that nothing follows.
@@ -211,12 +268,16 @@ impl SegmentWriter {
     }
 
     #[allow(unsafe_code)]
-    fn uncommitted(&mut self, len: usize) -> &mut [u8] {
+    fn write_record(&mut self) {
         let file = &self.segment.file;
-        assert!(self.offset as usize + len <= file.map.len());
+        assert!(self.offset as usize + self.record.len() <= file.map.len());
         // SAFETY: the range lies inside the mapping. Nobody else looks at bytes above the committed offset: readers
         // stop there, and there is one writer, which is borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(file.map.as_mut_ptr().add(self.offset as usize), len) }
+        let behind = unsafe {
+            let start = file.map.as_mut_ptr().add(self.offset as usize);
+            std::slice::from_raw_parts_mut(start, self.record.len())
+        };
+        behind.copy_from_slice(&self.record);
     }
 }
 
@@ -255,14 +316,33 @@ impl Segment {
 
     /// The event at `offset`, which lies at the start of a record below `committed`.
     pub fn event(&self, offset: u32, committed: u32) -> Option<Found<'_>> {
-        read(self.file.bytes(offset, committed))
+        read(self.file.bytes(offset, committed), |whole| self.shape_at(whole, offset))
+    }
+
+    /// The shape of the whole record at an offset below `end`, which lies at the start of a record.
+    fn shape_at(&self, whole: u32, end: u32) -> Option<&[u8]> {
+        let is_before = (SEGMENT_HEAD_LEN..end).contains(&whole);
+        Some(read(is_before.then(|| self.file.bytes(whole, end))?, |_| None)?.shape)
+    }
+
+    /// The event at `offset` of a file that may hold anything.
+    fn event_checked(&self, offset: u32) -> Option<Found<'_>> {
+        let place = |offset: u32| Place { segment: self.head.number, offset };
+        let shape_at = |whole: u32| {
+            let is_before = (SEGMENT_HEAD_LEN..offset).contains(&whole);
+            let bytes = is_before.then(|| self.file.bytes(whole, offset))?;
+            Some(read_checked(place(whole), bytes, |_| None)?.shape)
+        };
+        read_checked(place(offset), self.behind(offset), shape_at)
+    }
+
+    fn behind(&self, offset: u32) -> &[u8] {
+        self.file.bytes(offset.min(self.size()), self.size())
     }
 
     /// Whether there is a record at a position, or at the beginning.
     pub fn begins_at(&self, from: u32) -> bool {
-        let offset = from.clamp(SEGMENT_HEAD_LEN, self.size());
-        let place = Place { segment: self.head.number, offset };
-        read_checked(place, self.file.bytes(offset, self.size())).is_some()
+        self.event_checked(from.clamp(SEGMENT_HEAD_LEN, self.size())).is_some()
     }
 
     /// Finds the end of a segment of an earlier run from a position on, and seals it there. What follows the first
@@ -271,11 +351,7 @@ impl Segment {
         let len = self.size();
         let mut offset = from.clamp(SEGMENT_HEAD_LEN, len).next_multiple_of(ALIGNMENT as u32);
         let mut next_index = None;
-        let checked = |offset: u32| {
-            let place = Place { segment: self.head.number, offset };
-            read_checked(place, self.file.bytes(offset.min(len), len))
-        };
-        while let Some(found) = checked(offset) {
+        while let Some(found) = self.event_checked(offset) {
             next_index = Some(found.index + 1);
             offset += found.len as u32;
         }
@@ -283,12 +359,12 @@ impl Segment {
         let mut lost = 0;
         // Unless a record behind the gap gives the count, the first index is not known; then those found are counted.
         while offset < len {
-            match checked(offset) {
-                Some(found) => {
-                    let expected = *next_index.get_or_insert(found.index);
-                    lost += u64::from(found.index.saturating_sub(expected)) + 1;
-                    next_index = Some(found.index + 1);
-                    offset += found.len as u32;
+            match check(Place { segment: self.head.number, offset }, self.behind(offset)) {
+                Some((index, len)) => {
+                    let expected = *next_index.get_or_insert(index);
+                    lost += u64::from(index.saturating_sub(expected)) + 1;
+                    next_index = Some(index + 1);
+                    offset += len as u32;
                 }
                 None => offset += ALIGNMENT as u32,
             }

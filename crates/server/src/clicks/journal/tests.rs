@@ -1,5 +1,6 @@
 //! Interleavings of those who append, read and take back.
 
+use super::record::{SHAPE_AT, padded};
 use super::segment::{SegmentFile, SegmentHead};
 use super::*;
 use shuttle::thread;
@@ -129,7 +130,10 @@ fn without_room_events_are_refused_and_what_is_there_stays() {
         || {
             let (journal, mut reader) = journal(1);
             let appended = (0..10).filter(|number| journal.append(&event(*number)).is_ok()).count();
-            assert_eq!(appended, (SEGMENT_LEN - SEGMENT_HEAD_LEN as usize) / event(0).record_len());
+            let mut first = Vec::new();
+            event(0).encode(&mut first);
+            let rest = SEGMENT_LEN - SEGMENT_HEAD_LEN as usize - padded(first.len());
+            assert_eq!(appended, 1 + rest / SHAPE_AT, "those behind the first one are like it");
             let mut seen = Vec::new();
             reader.read(100, |_, found| seen.push(found.link.0));
             assert_eq!(seen, (0..appended as u64).collect::<Vec<_>>());
@@ -138,6 +142,41 @@ fn without_room_events_are_refused_and_what_is_there_stays() {
             lane.spares.lock().unwrap().push_back(spare(7));
             journal.append(&event(77)).unwrap();
             reader.read(100, |id, found| assert_eq!((id.segment, found.link.0), (7, 77)));
+        },
+        1,
+    );
+}
+
+#[test]
+fn an_event_whose_shape_a_power_cut_took_is_lost_and_counted() {
+    use std::os::unix::fs::FileExt;
+    shuttle::check_random(
+        || {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("segment");
+            let head = SegmentHead { node: 1, lane: 0, number: 7 };
+            let (segment, mut writer) = SegmentFile::create(&path, 4096).unwrap().begin(head).unwrap();
+            let append = |writer: &mut SegmentWriter, number: u64, user_agent: &str| {
+                assert!(writer.append(&Event { user_agent, ..event(number) }));
+                segment.committed()
+            };
+            let second = append(&mut writer, 0, "a");
+            let third = append(&mut writer, 1, "b");
+            append(&mut writer, 2, "b");
+            assert!(second - SEGMENT_HEAD_LEN > SHAPE_AT as u32 && third - second > SHAPE_AT as u32);
+            append(&mut writer, 3, "a");
+            let recovered = |from: u32| {
+                let segment = SegmentFile::open(&path).unwrap().resume(head);
+                let lost = segment.recover(from).lost;
+                (segment.committed(), lost)
+            };
+            let end = segment.committed();
+            assert_eq!(recovered(0), (end, 0));
+            // The page with the first `a` never reached the disk, nor did a reader's position behind it.
+            let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+            file.write_all_at(&[0; 8], u64::from(SEGMENT_HEAD_LEN)).unwrap();
+            assert_eq!(recovered(second), (end - SHAPE_AT as u32, 1));
+            assert_eq!(recovered(0), (SEGMENT_HEAD_LEN, 3));
         },
         1,
     );
