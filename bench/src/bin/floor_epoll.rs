@@ -9,14 +9,8 @@ use std::os::fd::OwnedFd;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use terse_bench::{ANSWER, HeadEnds};
 
-/// As long as an answer of terse for an address of ordinary length.
-const ANSWER: &[u8] = b"HTTP/1.1 302 Found\r\n\
-    location: https://www.example.com/a/page/of/ordinary/length?with=a&query=string\r\n\
-    cache-control: private, no-store\r\n\
-    content-length: 0\r\n\
-    date: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n";
-const HEAD_END: &[u8] = b"\r\n\r\n";
 const READ_LEN_MAX: usize = 16 * 1024;
 const LISTENER: u64 = u64::MAX;
 
@@ -67,14 +61,13 @@ fn accept_all(
             connections.len() - 1
         });
         epoll::add(epoll, &stream, EventData::new_u64(slot as u64), EventFlags::IN)?;
-        connections[slot] = Some(Connection { stream, matched: 0 });
+        connections[slot] = Some(Connection { stream, ends: HeadEnds::default() });
     }
 }
 
 struct Connection {
     stream: TcpStream,
-    /// How many bytes of `HEAD_END` the input so far ends with: a request may arrive in pieces.
-    matched: usize,
+    ends: HeadEnds,
 }
 
 impl Connection {
@@ -86,28 +79,12 @@ impl Connection {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
             Err(error) => return Err(error),
         };
-        match self.count_requests(&buffer[..len]) {
+        match self.ends.count(&buffer[..len]) {
             0 => {}
             // A full socket buffer closes the connection: the client here reads what it asked for.
             1 => self.stream.write_all(ANSWER)?,
             pipelined => self.stream.write_all(&ANSWER.repeat(pipelined))?,
         }
         Ok(true)
-    }
-
-    fn count_requests(&mut self, input: &[u8]) -> usize {
-        let mut count = 0;
-        for &byte in input {
-            self.matched = match byte {
-                b if b == HEAD_END[self.matched] => self.matched + 1,
-                b'\r' => 1,
-                _ => 0,
-            };
-            if self.matched == HEAD_END.len() {
-                count += 1;
-                self.matched = 0;
-            }
-        }
-        count
     }
 }
