@@ -1,7 +1,4 @@
--- Plays a list of requests, made in full before the clock starts, from its first to its last and again.
--- Argument: the file of requests, a line each: code, tab, number of the user agent.
-
-require("report")
+-- Reads a list of requests, made in full before the clock starts.
 
 local agents = {
   "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Mobile/15E148 Safari/604.1",
@@ -10,22 +7,17 @@ local agents = {
   "Mozilla/5.0 (Android 15; Mobile; rv:142.0) Gecko/142.0 Firefox/142.0",
 }
 
-local requests = {}
-local last = 0
-
-function init(args)
-  local tail = {}
+-- The file has a line for each request: code, tab, number of the user agent. `extra` is a header for all, or nil.
+return function(file, extra)
+  local requests, tail = {}, {}
   for number, agent in ipairs(agents) do
     tail[number] = " HTTP/1.1\r\nHost: " .. wrk.headers["Host"] .. "\r\nUser-Agent: " .. agent
-      .. "\r\nAccept: text/html,*/*;q=0.8\r\nAccept-Language: en-GB,en;q=0.9\r\n\r\n"
+      .. "\r\nAccept: text/html,*/*;q=0.8\r\nAccept-Language: en-GB,en;q=0.9\r\n"
+      .. (extra and extra .. "\r\n" or "") .. "\r\n"
   end
-  for line in io.lines(args[1]) do
+  for line in io.lines(file) do
     local code, agent = line:match("^(%S+)\t(%d+)$")
     requests[#requests + 1] = "GET /" .. code .. tail[tonumber(agent)]
   end
-end
-
-function request()
-  last = last % #requests + 1
-  return requests[last]
+  return requests
 end

@@ -46,6 +46,19 @@ python_tool() {
   printf '%s\n' "$folder"
 }
 
+# cargo_tool NAME VERSION FLAG…: builds a program without its default features once and prints its path.
+cargo_tool() {
+  local name=$1 version=$2 folder=$TOOLS/$1-$2
+  shift 2
+  if [ ! -x "$folder/bin/$name" ]; then
+    say "building $name $version with cargo into $folder, which takes minutes"
+    # With the settings of this project it might not build, or go elsewhere.
+    env -u CARGO_TARGET_DIR -u RUSTFLAGS cargo install --quiet --locked --no-default-features --root "$folder" \
+      "$@" "$name@$version" >&2 || die "cargo cannot install $name"
+  fi
+  printf '%s\n' "$folder/bin/$name"
+}
+
 make_venv() {
   need python3
   python3 -m venv --clear "$1" >&2 && return
