@@ -591,7 +591,7 @@ impl Pipeline {
 
 /// What is known of clicks by their shape: all that they have in common with others.
 #[derive(Debug, Default)]
-struct Shapes {
+pub struct Shapes {
     known: HashMap<Box<[u8]>, Shape>,
     bytes: usize,
     /// Agents occur in many shapes.
@@ -600,7 +600,7 @@ struct Shapes {
 
 /// What clicks of one shape are counted as, in one batch, and are like, in one block.
 #[derive(Clone, Copy, Debug)]
-struct Shape {
+pub struct Shape {
     batch: u64,
     counted: Counted,
     block: u64,
@@ -609,7 +609,7 @@ struct Shape {
 
 impl Shapes {
     /// The shape of an event, in the batch and the block of these numbers.
-    fn of(
+    pub fn of(
         &mut self,
         id: ClickId,
         found: &Found<'_>,
