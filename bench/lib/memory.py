@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from contextlib import ExitStack
+from itertools import cycle
 
 import load
 from linkfile import fill
@@ -39,15 +40,15 @@ def mixed(options, server, codes, folder):
     key = server.admin_key()
     usual = write_requests(folder / "codes.tsv", codes)
     unknown = write_requests(folder / "unknown.tsv", make_codes(CODES_LEN, SEED + 1))
+    asked = cycle(codes)
     rows = [row(server, "start", {}, 0)]
     for minute in range(1, options.minutes + 1):
-        seconds = options.minute_seconds
         loads = {
             "redirects": ("redirects.lua", usual, {}),
             "unknown": ("redirects.lua", unknown, {"all_refused": True}),
             "creates": ("creates.lua", key, {}),
         }
-        played, peak = together(options, server, loads, minute, seconds, lambda: ask_stats(server, key, codes))
+        played, peak = together(options, server, loads, minute, lambda: ask_stats(server, key, next(asked)))
         rows.append(row(server, str(minute), played, peak))
         say(f"minute {minute} of {options.minutes}: {', '.join(rows[-1][1:])}")
     heads = (
@@ -65,7 +66,7 @@ def mixed(options, server, codes, folder):
     print_table(f"Memory under mixed load, {options.uniform_links:,} links at first", heads, rows)
 
 
-def together(options, server, loads, minute, seconds, ask):
+def together(options, server, loads, minute, ask):
     """Plays all loads at once and asks for statistics meanwhile; gives rates, and the most memory seen."""
     played, failures = {}, []
     end = threading.Event()
@@ -77,7 +78,7 @@ def together(options, server, loads, minute, seconds, ask):
                 script,
                 *args,
                 connections=CONNECTIONS,
-                seconds=seconds,
+                seconds=options.minute_seconds,
                 cpu=options.client_cpu,
                 **flags,
             ).requests_per_second
@@ -112,9 +113,8 @@ def together(options, server, loads, minute, seconds, ask):
     return played, peak
 
 
-def ask_stats(server, key, codes):
-    """What a link's page shows, of links in turn."""
-    code = codes[time.monotonic_ns() % len(codes)]
+def ask_stats(server, key, code):
+    """What a link's page shows."""
     headers = {"Authorization": f"Bearer {key}"}
     status, _, answer = request(server.connect(), "GET", f"/api/v1/urls/{code}/stats", headers=headers)
     if status != 200:
@@ -143,8 +143,8 @@ def idle(server, codes):
     with ExitStack() as open_connections:
         ask_once(server, codes[0], open_connections)
         before, slab_before = rss_anon(server.pid), slab()
-        for number in range(count):
-            ask_once(server, codes[number % 1000], open_connections)
+        for _ in range(count):
+            ask_once(server, codes[0], open_connections)
         after, slab_after = rss_anon(server.pid), slab()
     print_table(
         "Idle connections",

@@ -1,5 +1,6 @@
 """terse in situations other than the usual one, each beside the usual one in the same run."""
 
+import http.client
 import json
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from fleet import start_terse
 from linkfile import fill
 from machine import middle, print_others, print_table
 from redirects import ratio
-from servers import Failure, Terse, check_redirects, create_in_bulk, request, connect, say
+from servers import Failure, Terse, check_redirects, connect, create_in_bulk, request, say
 from workload import AGENT, SEED, make_codes, make_targets, power_law, write_requests
 
 CONNECTIONS = 64
@@ -61,6 +62,8 @@ def run(options, binaries, folder):
         for scenario in scenarios:
             say(f"warming up: {scenario.name}")
             scenario.play(min(WARM_UP_SECONDS, options.seconds))
+        for scenario in scenarios:
+            scenario.server.wait_for_clicks()
         runs = {scenario.name: [] for scenario in scenarios}
         beside = {}
         for round_number in range(1, options.rounds + 1):
@@ -179,12 +182,14 @@ def importing(server, key):
 
     def work():
         connection = connect(server.port)
-        while not end.is_set():
-            status, _, answer = request(connection, "POST", "/api/v1/urls/bulk", body, headers)
-            if status != 200 or b'"status":201' not in answer:
-                failed.append(status)
-                return
-            created.append(IMPORT_LEN)
+        try:
+            while not end.is_set():
+                status, _, answer = request(connection, "POST", "/api/v1/urls/bulk", body, headers)
+                if status != 200 or answer.count(b'"status":201') != IMPORT_LEN:
+                    raise Failure(f"a bulk request beside the measurement was answered with {status}")
+                created.append(IMPORT_LEN)
+        except (Failure, OSError, http.client.HTTPException) as failure:
+            failed.append(failure)
 
     began = time.monotonic()
     thread = threading.Thread(target=work)
@@ -195,7 +200,7 @@ def importing(server, key):
         end.set()
         thread.join()
     if failed:
-        raise Failure(f"a bulk request was answered with {failed[0]} during the measurement")
+        raise failed[0]
 
 
 class ExpiredLinks:
