@@ -86,7 +86,7 @@ async fn add(store: &SqliteStore, owner: &UserName, count: u64) -> Result<()> {
         if let Some(other) = written.iter().find(|written| **written != LinkWritten::Inserted) {
             return Err(format!("a link was not inserted: {other:?}").into());
         }
-        if (count - left) % (50 * BATCH_LEN) == 0 {
+        if (count - left).is_multiple_of(50 * BATCH_LEN) {
             eprintln!("{} of {count} links", count - left);
         }
     }
