@@ -19,6 +19,7 @@ use crate::links::ids::Ids;
 use crate::metrics::Metrics;
 use crate::redirect::{Handler, Resolver};
 use crate::sweeper;
+use crate::workers;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use terse_model::link::LinkKey;
 use terse_model::store::{AccountStore, Instance, LinkStore, StoreError};
 use terse_model::tenant::{Actor, UserId};
 use terse_model::time::Timestamp;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -140,6 +141,15 @@ pub enum StartError {
     /// The journal of clicks.
     #[error(transparent)]
     Clicks(#[from] ClicksError),
+    /// The connection loop that was asked for.
+    #[error("cannot use io_uring: {reason}; io = auto would use hyper instead")]
+    Uring {
+        /// What it may come from.
+        reason: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Threads or runtimes.
     #[error("cannot start a worker")]
     Worker(#[source] io::Error),
@@ -255,7 +265,7 @@ impl App {
         config.clicks.are_recorded = false;
         let stores = Stores::embedded(&config, data_dir, clock.now())?;
         let (address, metrics) = (config.listen, Arc::new(Metrics::default()));
-        let started = start_clicks(&config, data_dir, &stores, &metrics, &clock).await?;
+        let started = start_clicks(&config, data_dir, &stores, 0, &metrics, &clock).await?;
         Ok(App::new(config, clock, stores, address, metrics, started.clicks, None).await?)
     }
 
@@ -278,6 +288,7 @@ async fn start_clicks(
     config: &Config,
     data_dir: &DataDir,
     stores: &Stores,
+    threads: usize,
     metrics: &Arc<Metrics>,
     clock: &Clock,
 ) -> Result<clicks::Started, ClicksError> {
@@ -285,7 +296,7 @@ async fn start_clicks(
         folder: &data_dir.journal_path(),
         salt: &data_dir.salt_path(),
         node: stores.instance.node_id,
-        workers: config.workers,
+        workers: threads,
     };
     clicks::start(&config.clicks, place, stores.clicks.clone(), metrics.clone(), clock.clone()).await
 }
@@ -410,13 +421,15 @@ impl Running {
         let listen = config.listen;
         let (address, listeners) =
             bind(listen, config.workers).map_err(|source| StartError::Listen { address: listen, source })?;
+        let chosen = workers::Loop::choose(config.io, config.workers, tls.is_some())?;
         let metrics = Arc::new(Metrics::default());
         let click_store = stores.clicks.clone();
         if !config.clicks.are_recorded {
             // Nobody needs it, and it is not to outlive its day.
             let _ = std::fs::remove_file(data_dir.salt_path());
         }
-        let started = start_clicks(&config, &data_dir, &stores, &metrics, &clock).await?;
+        let threads = chosen.threads(config.workers);
+        let started = start_clicks(&config, &data_dir, &stores, threads, &metrics, &clock).await?;
         let app = App::new(config, clock, stores, address, metrics, started.clicks, started.recorder).await?;
         let local = data_dir.listen().map_err(StartError::LocalSocket)?;
         let server = Arc::new(Server::new(app.clone(), tls.clone()));
@@ -437,44 +450,25 @@ impl Running {
                 stopped.clone(),
             ));
         }
-        let mut local = Some(local);
-        let mut workers = Vec::new();
-        for (number, listener) in listeners.into_iter().enumerate() {
-            let (server, stopped, local) = (server.clone(), stopped.clone(), local.take());
-            let (app, tls) = (app.clone(), tls.clone());
-            let journal = journal.clone();
-            let work = move |runtime: tokio::runtime::Runtime| {
-                if let Some(journal) = journal {
-                    journal.enter(number);
+        let beside = {
+            let (server, app, stopped) = (server.clone(), app.clone(), stopped.clone());
+            move || {
+                app.background.spawn(sweeper::run(app.clone(), stopped.clone()));
+                if let Some(tls) = tls {
+                    app.background.spawn(async move { tls.watch().await });
                 }
-                runtime.block_on(async move {
-                    // The first worker also does what needs doing once.
-                    let mut commands = None;
-                    if let Some(local) = local.and_then(|local| UnixListener::from_std(local).ok()) {
-                        commands = Some(tokio::spawn(server.clone().serve_unix(local, stopped.clone())));
-                        let background = app.background.clone();
-                        background.spawn(sweeper::run(app, stopped.clone()));
-                        if let Some(tls) = tls {
-                            background.spawn(async move { tls.watch().await });
+                // What the command line has asked for is finished, too.
+                tokio::spawn(async move {
+                    match UnixListener::from_std(local) {
+                        Ok(local) => server.serve_unix(local, stopped).await,
+                        Err(error) => {
+                            tracing::error!(%error, "Could not listen on the local socket: {error}")
                         }
                     }
-                    match TcpListener::from_std(listener) {
-                        Ok(listener) => server.serve_tcp(listener, stopped).await,
-                        Err(error) => tracing::error!(%error, "A worker could not listen: {error}"),
-                    }
-                    // What the command line has asked for is finished, too.
-                    if let Some(commands) = commands {
-                        let _ = commands.await;
-                    }
-                });
-            };
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(StartError::Worker)?;
-            let worker = std::thread::Builder::new().name(format!("worker-{number}"));
-            workers.push(worker.spawn(move || work(runtime)).map_err(StartError::Worker)?);
-        }
+                })
+            }
+        };
+        let workers = workers::start(chosen, &server, listeners, journal.as_ref(), &stopped, beside)?;
         Ok(Running { address, app, stop, workers, clicks: started.running, data_dir })
     }
 

@@ -23,3 +23,4 @@ pub mod data_dir;
 pub mod limit;
 pub mod metrics;
 pub mod sweeper;
+pub mod workers;

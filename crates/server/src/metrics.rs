@@ -65,6 +65,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Connections closed at once because too many were open.
     pub connections_refused: Counter,
+    /// Connections that went from io_uring to hyper.
+    pub connections_handed_over: Counter,
     registry: Mutex<Registry>,
 }
 
@@ -99,6 +101,10 @@ impl Default for Metrics {
         let api_requests = counter("api_requests", "Requests to the API and the pages");
         let connections_refused =
             counter("connections_refused", "Connections closed because too many were open");
+        let connections_handed_over = counter(
+            "connections_handed_over",
+            "Connections that the io_uring loop handed over to hyper, for anything but short links",
+        );
         let clicks_appended = counter("clicks_appended", "Clicks written to the journal");
         let clicks_processed = counter("clicks_processed", "Clicks added to the rollups, durably");
         let clicks_dropped = counter("clicks_dropped", "Clicks not counted because the journal had no room");
@@ -142,6 +148,7 @@ impl Default for Metrics {
             api_limited,
             api_requests,
             connections_refused,
+            connections_handed_over,
             registry: Mutex::new(registry),
         }
     }

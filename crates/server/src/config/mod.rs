@@ -30,6 +30,8 @@ pub struct Config {
     pub base_url: Option<BaseUrl>,
     /// Worker threads, each with its own listener.
     pub workers: usize,
+    /// Which connection loop they run.
+    pub io: Io,
     /// Which log lines are written, as a `tracing` filter.
     pub log: String,
     /// Whether log lines are JSON.
@@ -115,6 +117,17 @@ impl FromStr for BaseUrl {
         let host = DomainName::parse(host).map_err(|_| EXPECTED)?;
         Ok(BaseUrl { scheme, host, port: port.filter(|port| *port != own_port) })
     }
+}
+
+/// A connection loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Io {
+    /// io_uring where it can be had, else hyper.
+    Auto,
+    /// io_uring, or no start.
+    Uring,
+    /// hyper on tokio.
+    Tokio,
 }
 
 /// Who may create links without a key.
@@ -259,6 +272,7 @@ impl Check<'_> {
         let listen = self.parse("listen", "an address and a port such as 127.0.0.1:8080");
         let base_url = self.optional("base_url", |text| text.parse::<BaseUrl>().map_err(str::to_owned));
         let workers = self.number("workers", 0..=1024);
+        let io = self.choice("io", &[("auto", Io::Auto), ("uring", Io::Uring), ("tokio", Io::Tokio)]);
         let log = self.text("log");
         if log.parse::<tracing_subscriber::filter::Targets>().is_err() {
             self.mistake(
@@ -342,13 +356,14 @@ impl Check<'_> {
             0 => available_cores(),
             workers => workers as usize,
         };
-        // Each worker fills one segment while the next one is ready.
-        let least = 2 * workers as u64 * u64::from(clicks.segment_len);
+        // Each thread fills one segment while the next one is ready, and with io_uring a worker has two threads.
+        let threads = if io == Some(Io::Tokio) { workers } else { 2 * workers };
+        let least = 2 * threads as u64 * u64::from(clicks.segment_len);
         if clicks.journal_bytes_max < least {
             let least = least.div_ceil(1 << 20);
             self.mistake(
                 "clicks_journal_mb",
-                &format!("expected at least {least}, two segments of clicks_segment_kib for each worker"),
+                &format!("expected at least {least}, two segments of clicks_segment_kib for each thread"),
             );
         }
         Some(Config {
@@ -356,6 +371,7 @@ impl Check<'_> {
             data_dir: PathBuf::from(self.text("data_dir")),
             base_url,
             workers,
+            io: io?,
             log,
             log_json: log_json?,
             anonymous_create: anonymous_create?,

@@ -48,6 +48,7 @@ pub const KEYS: &[Key] = &[
     key("passwords_per_minute", "10"),
     key("callers_len_max", "1000000"),
     key("workers", "0"),
+    key("io", "auto"),
     key("cache_mb", "64"),
     key("cache_ttl_s", "30"),
     key("missing_cache_len", "100000"),

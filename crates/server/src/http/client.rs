@@ -1,6 +1,6 @@
 //! Who is at the other end of a connection, as far as it can be believed.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,13 +23,25 @@ pub struct Client {
     pub via_trusted_proxy: bool,
 }
 
+/// The header fields of a request, however a loop holds them.
+pub trait Fields {
+    /// The values of all fields of this name.
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]>;
+}
+
+impl Fields for HeaderMap {
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.get_all(name).iter().map(HeaderValue::as_bytes)
+    }
+}
+
 /// Headers by which proxies tell whom they ask for.
 const FORWARDING: [&str; 6] =
     ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"];
 
 impl Client {
     /// The client of a request: the rightmost hop that is no trusted proxy.
-    pub fn of(peer: Peer, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
+    pub fn of(peer: Peer, headers: &impl Fields, trusted: &[IpNet]) -> Self {
         let Peer::Tcp(peer) = peer else {
             return Client { address: IpAddr::from([127, 0, 0, 1]), via_trusted_proxy: false };
         };
@@ -52,24 +64,35 @@ impl Client {
 
     /// The address to limit redirects by. None for what looks like a proxy that nobody declared: limiting it would
     /// limit everybody behind it as one.
-    pub fn limited_address(&self, headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
+    pub fn limited_address(&self, headers: &impl Fields, trusted: &[IpNet]) -> Option<IpAddr> {
         if trusted.is_empty() && is_near(self.address) && has_forwarding_header(headers) {
             warn_once();
             return None;
         }
         Some(self.address)
     }
+
+    /// The id that a trusted proxy gave to a request.
+    pub fn given_request_id<'a>(&self, headers: &'a impl Fields) -> Option<&'a str> {
+        if !self.via_trusted_proxy {
+            return None;
+        }
+        let given = headers.values("x-request-id").next().and_then(|id| std::str::from_utf8(id).ok())?;
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+        ((1..=64).contains(&given.len()) && given.bytes().all(is_plain)).then_some(given)
+    }
 }
 
 /// Whether a request passed a proxy, by its own account.
-pub fn has_forwarding_header(headers: &HeaderMap) -> bool {
-    FORWARDING.iter().any(|name| headers.contains_key(*name))
+pub fn has_forwarding_header(headers: &impl Fields) -> bool {
+    FORWARDING.iter().any(|name| headers.values(name).next().is_some())
 }
 
 /// Addresses in the order of the path; the last one is what our peer saw.
-fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+fn hops(headers: &impl Fields) -> Vec<Option<IpAddr>> {
     let lines = |name: &str| -> Vec<String> {
-        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        let values = headers.values(name).filter(|value| value.is_ascii());
+        let values = values.filter_map(|value| std::str::from_utf8(value).ok());
         values.flat_map(|value| value.split(',')).map(|part| part.trim().to_owned()).collect()
     };
     let plain = lines("x-forwarded-for");

@@ -1,5 +1,6 @@
 //! Errors as callers see them: one JSON shape (RFC 9457) for programs, a small page for people.
 
+use super::client::Fields;
 use super::pages;
 use crate::limit::Verdict;
 use crate::links::LinkError;
@@ -290,9 +291,11 @@ impl ApiError {
 
     /// The error as a page when `headers` prefer one, as JSON otherwise.
     pub fn respond(self, headers: &HeaderMap) -> Response {
-        if !wants_page(headers) {
-            return self.into_response();
-        }
+        if wants_page(headers) { self.into_page() } else { self.into_response() }
+    }
+
+    /// The error as a page.
+    pub fn into_page(self) -> Response {
         let page = pages::error(&pages::ErrorPage {
             status: self.code.status().as_u16(),
             title: self.code.title(),
@@ -375,8 +378,9 @@ impl From<ChangeRefused> for ApiError {
 }
 
 /// Whether a request comes from a browser's address bar rather than from a program.
-pub fn wants_page(headers: &HeaderMap) -> bool {
-    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+pub fn wants_page(headers: &impl Fields) -> bool {
+    let accept = headers.values(ACCEPT.as_str()).next().filter(|accept| accept.is_ascii());
+    let accept = accept.and_then(|accept| std::str::from_utf8(accept).ok()).unwrap_or_default();
     let position = |kind: &str| accept.find(kind);
     match (position("text/html"), position("application/json")) {
         (Some(html), Some(json)) => html < json,

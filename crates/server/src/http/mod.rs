@@ -15,3 +15,8 @@ pub mod server;
 pub mod status;
 pub mod tls;
 pub mod unlock;
+#[cfg(target_os = "linux")]
+pub mod uring;
+#[cfg(not(target_os = "linux"))]
+#[path = "uring_absent.rs"]
+pub mod uring;

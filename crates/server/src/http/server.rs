@@ -1,5 +1,5 @@
 //! The connection loop on hyper: each worker thread has a runtime and a listener of its own, and answers short codes
-//! without leaving its thread.
+//! without leaving its thread. Where io_uring is used, it serves what [`super::uring`] hands over.
 
 use super::client::{Client, Peer};
 use super::error::{ApiError, REQUEST_ID, add_page_headers, wants_page};
@@ -9,7 +9,10 @@ use super::tls::Tls;
 use super::unlock;
 use crate::app::App;
 use crate::clicks::recorder::VisitHeaders;
-use crate::redirect::{Answer, Headers, Lookup, Refusal, Request, Reveal};
+use crate::redirect::{
+    ACCEPT_PAUSE, Answer, HEAD_LEN_MAX, HEADERS_LEN_MAX, Headers, Lookup, Refusal, Request, Reveal,
+    UNSENT_TIMEOUT,
+};
 use axum::body::Body;
 use axum::response::IntoResponse;
 use bytes::Bytes;
@@ -41,19 +44,11 @@ const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 const SEC_PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
 const PURPOSE: HeaderName = HeaderName::from_static("purpose");
 const X_MOZ: HeaderName = HeaderName::from_static("x-moz");
-/// Longest head of a request, in bytes.
-const HEAD_LEN_MAX: usize = 32 << 10;
-/// Headers of a request.
-const HEADERS_LEN_MAX: usize = 64;
-/// A peer that takes nothing of what was sent to it is given up after this time.
-const UNSENT_TIMEOUT: Duration = Duration::from_secs(30);
-/// After a failure to accept, as when descriptors have run out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What all connections of a process share.
 #[derive(Debug)]
 pub struct Server {
-    app: Arc<App>,
+    pub(super) app: Arc<App>,
     tls: Option<Arc<Tls>>,
     connections: AtomicUsize,
     /// Makes request ids: chance in the upper half, a counter in the lower.
@@ -118,10 +113,7 @@ impl Server {
                     continue;
                 }
             };
-            let Some(slot) = Slot::take(&self) else {
-                self.app.metrics.connections_refused.inc();
-                continue;
-            };
+            let Some(slot) = Slot::take(&self) else { continue };
             let service = Service { server: self.clone(), router: router.clone(), peer: Peer::Tcp(peer) };
             let (stop, done) = (stop.clone(), done.clone());
             tokio::spawn(async move {
@@ -162,25 +154,30 @@ impl Server {
         let _ = all_done.recv().await;
     }
 
-    fn next_request_id(&self) -> HeaderValue {
-        // By hand and in one allocation: every redirect has one.
+    /// Hexadecimal digits, made by hand: every redirect has an id.
+    pub(super) fn next_request_id(&self) -> [u8; 16] {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let number = u64::from(self.request_prefix) << 32 | number & u64::from(u32::MAX);
         let digit = |place: usize| b"0123456789abcdef"[(number >> (60 - 4 * place)) as usize & 15];
-        let digits: [u8; 16] = std::array::from_fn(digit);
-        HeaderValue::from_maybe_shared(Bytes::copy_from_slice(&digits)).expect("hexadecimal digits")
+        std::array::from_fn(digit)
     }
 }
 
 /// One of the connections that may be open at once.
-struct Slot(Arc<Server>);
+#[derive(Debug)]
+pub struct Slot(Arc<Server>);
 
 impl Slot {
-    fn take(server: &Arc<Server>) -> Option<Self> {
+    /// A place for one more connection; `None`, counted, when too many are open.
+    pub(super) fn take(server: &Arc<Server>) -> Option<Self> {
         let open = server.connections.fetch_add(1, Ordering::Relaxed);
         server.app.metrics.connections.inc();
         let slot = Slot(server.clone());
-        (open < server.app.config.http.connections_max).then_some(slot)
+        if open < server.app.config.http.connections_max {
+            return Some(slot);
+        }
+        server.app.metrics.connections_refused.inc();
+        None
     }
 }
 
@@ -208,7 +205,7 @@ async fn serve_stream(service: Service, stream: TcpStream, stop: watch::Receiver
     }
 }
 
-async fn serve_http1<S>(service: Service, stream: TokioIo<S>, mut stop: watch::Receiver<bool>)
+pub(super) async fn serve_http1<S>(service: Service, stream: TokioIo<S>, mut stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -223,6 +220,8 @@ where
         .serve_connection(stream, service_fn(move |request| service.call(request)));
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
+        // A request that is there is taken before the end is.
+        biased;
         // A connection that breaks is its client's affair.
         _ = connection.as_mut() => return,
         _ = stop.wait_for(|stop| *stop) => {}
@@ -312,10 +311,10 @@ type Answered = Result<Response<Body>, Infallible>;
 
 /// What answers the requests of one connection.
 #[derive(Clone)]
-struct Service {
-    server: Arc<Server>,
-    router: axum::Router,
-    peer: Peer,
+pub(super) struct Service {
+    pub(super) server: Arc<Server>,
+    pub(super) router: axum::Router,
+    pub(super) peer: Peer,
 }
 
 /// An answer that is there, or one that has to be waited for.
@@ -378,16 +377,16 @@ impl Service {
                 Answering::Ready(Some(redirect(reveal, &id)))
             }
             Lookup::Ready(answer) => {
-                let render = || render(&self.server.app, answer, headers, &id);
+                let render = || render(&self.server.app, answer, wants_page(headers), &id);
                 Answering::Ready(Some(REQUEST_ID.sync_scope(text_of(&id), render)))
             }
             Lookup::Miss(miss) => {
-                let (app, headers) = (self.server.app.clone(), headers.clone());
+                let (app, wants_page) = (self.server.app.clone(), wants_page(headers));
                 // At the highest level, so that a warning in it has its request id whatever the filter lets through.
                 let span = tracing::error_span!("redirect", request_id = text_of(&id));
                 let waiting = async move {
                     let answer = miss.wait().await;
-                    Ok(REQUEST_ID.sync_scope(text_of(&id), || render(&app, answer, &headers, &id)))
+                    Ok(REQUEST_ID.sync_scope(text_of(&id), || render(&app, answer, wants_page, &id)))
                 };
                 Answering::Waiting(Box::pin(waiting.instrument(span)))
             }
@@ -441,14 +440,11 @@ async fn route(
 
 /// The id that a trusted proxy gave, else a new one.
 fn request_id(server: &Server, client: &Client, headers: &HeaderMap) -> HeaderValue {
-    if client.via_trusted_proxy
-        && let Some(given) = headers.get(REQUEST_ID_HEADER)
-        && (1..=64).contains(&given.len())
-        && given.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte))
-    {
-        return given.clone();
-    }
-    server.next_request_id()
+    let id = match client.given_request_id(headers) {
+        Some(given) => Bytes::copy_from_slice(given.as_bytes()),
+        None => Bytes::copy_from_slice(&server.next_request_id()),
+    };
+    HeaderValue::from_maybe_shared(id).expect("an id is visible ASCII")
 }
 
 fn text_of(id: &HeaderValue) -> String {
@@ -459,8 +455,7 @@ fn text_of(id: &HeaderValue) -> String {
 fn names_its_host(request: &HttpRequest) -> bool {
     let mut hosts = request.headers().get_all(HOST).iter();
     let Some(host) = hosts.next() else { return request.version() != Version::HTTP_11 };
-    let may_stand_in_host = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(byte);
-    hosts.next().is_none() && host.as_bytes().iter().all(may_stand_in_host)
+    hosts.next().is_none() && Request::is_host(host.as_bytes())
 }
 
 /// Whoever sends such a request may be up to something with what follows it, so the connection ends.
@@ -547,13 +542,12 @@ fn cache_control(policy: CachePolicy) -> HeaderValue {
 }
 
 /// Any answer to a request for a short link.
-fn render(app: &App, answer: Answer, headers: &HeaderMap, id: &HeaderValue) -> Response<Body> {
+pub(super) fn render(app: &App, answer: Answer, wants_page: bool, id: &HeaderValue) -> Response<Body> {
     let response = match answer {
         Answer::Reveal(reveal) => return redirect(reveal, id),
-        Answer::Refuse(refusal) => ApiError::of_refusal(refusal).respond(headers),
-        Answer::AskPassword { code, query } if wants_page(headers) => {
-            unlock::ask(&code, query.as_deref(), None)
-        }
+        Answer::Refuse(refusal) if wants_page => ApiError::of_refusal(refusal).into_page(),
+        Answer::Refuse(refusal) => ApiError::of_refusal(refusal).into_response(),
+        Answer::AskPassword { code, query } if wants_page => unlock::ask(&code, query.as_deref(), None),
         Answer::AskPassword { .. } => {
             let text = "this link asks for a password; POST it as the form field or JSON field `password`";
             ApiError::new(super::error::ErrorCode::PasswordRequired, text).into_response()

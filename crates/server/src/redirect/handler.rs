@@ -148,6 +148,11 @@ impl<'a> Request<'a> {
         let segment = rest.strip_suffix('/').unwrap_or(rest);
         (!segment.is_empty() && !segment.contains('/')).then_some(segment)
     }
+
+    /// Whether the value of a Host header can be a host with perhaps a port (RFC 9110, section 7.2).
+    pub fn is_host(value: &[u8]) -> bool {
+        value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(byte))
+    }
 }
 
 impl Handler {
