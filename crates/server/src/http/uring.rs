@@ -96,6 +96,9 @@ impl EverythingElse {
                 Service { server: self.server.clone(), router: router.clone(), peer: Peer::Tcp(peer) };
             let (stop, done) = (stop.clone(), done.clone());
             tokio::spawn(async move {
+                // A new descriptor isn't known to be writable, and hyper drops its answer to an Upgrade with a body
+                // that does not come when it can't write at once.
+                let _ = stream.stream.writable().await;
                 serve_http1(service, TokioIo::new(stream), stop).await;
                 drop((place, done));
             });

@@ -33,9 +33,14 @@ mod alias_race;
 mod failing_store;
 mod limits;
 
+mod loops;
 mod pages;
 mod raw_http;
+#[cfg(target_os = "linux")]
+mod same_answers;
 mod tls;
+#[cfg(target_os = "linux")]
+mod uring;
 
 mod backup;
 mod cli;

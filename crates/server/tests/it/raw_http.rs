@@ -1,20 +1,36 @@
 //! HTTP/1 as bytes: what well-behaved clients send, and what others do.
 
+use crate::support::loops::on_both_loops;
 use crate::support::raw::{RawConnection, exchange, until};
 use crate::support::{TestApp, json};
 
 const TARGET: &str = "https://example.com/target";
 
-async fn app_with_link(settings: &[(&str, &str)]) -> (TestApp, String) {
-    let app = TestApp::with(settings).await;
+on_both_loops!(
+    pipelined_requests_are_answered_in_order,
+    a_connection_stays_open_until_one_side_wants_it_closed,
+    clients_of_http_1_0_are_served,
+    what_is_no_request_is_refused,
+    odd_but_legal_requests_are_answered,
+    a_body_that_was_not_read_is_no_next_request,
+    nothing_that_is_stored_breaks_out_of_a_header,
+    a_head_that_does_not_come_is_not_waited_for,
+    an_idle_connection_is_closed,
+    a_body_that_does_not_come_is_not_waited_for,
+    chunked_bodies_and_expectations,
+    a_client_that_has_said_all_still_gets_its_answer,
+    connections_are_bounded,
+);
+
+async fn app_with_link(io: &str, settings: &[(&str, &str)]) -> (TestApp, String) {
+    let app = TestApp::with(&[&[("io", io)], settings].concat()).await;
     let key = app.key("ann").await;
     let code = app.link(&key, json!({"long_url": TARGET})).await;
     (app, code)
 }
 
-#[tokio::test]
-async fn pipelined_requests_are_answered_in_order() {
-    let app = TestApp::start().await;
+async fn pipelined_requests_are_answered_in_order(io: &str) {
+    let app = TestApp::with(&[("io", io)]).await;
     let key = app.key("ann").await;
     let mut expected = Vec::new();
     let mut requests = String::new();
@@ -61,9 +77,8 @@ async fn pipelined_requests_are_answered_in_order() {
     }
 }
 
-#[tokio::test]
-async fn a_connection_stays_open_until_one_side_wants_it_closed() {
-    let (app, code) = app_with_link(&[]).await;
+async fn a_connection_stays_open_until_one_side_wants_it_closed(io: &str) {
+    let (app, code) = app_with_link(io, &[]).await;
     let mut connection = RawConnection::open(app.address()).await;
     for _ in 0..3 {
         connection.send(format!("GET /{code} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
@@ -80,9 +95,8 @@ async fn a_connection_stays_open_until_one_side_wants_it_closed() {
     assert!(connection.rest().await.is_empty());
 }
 
-#[tokio::test]
-async fn clients_of_http_1_0_are_served() {
-    let (app, code) = app_with_link(&[]).await;
+async fn clients_of_http_1_0_are_served(io: &str) {
+    let (app, code) = app_with_link(io, &[]).await;
     let mut connection = RawConnection::open(app.address()).await;
     connection.send(format!("GET /{code} HTTP/1.0\r\n\r\n")).await;
     let answer = connection.answer().await;
@@ -96,9 +110,8 @@ async fn clients_of_http_1_0_are_served() {
     }
 }
 
-#[tokio::test]
-async fn what_is_no_request_is_refused() {
-    let (app, code) = app_with_link(&[]).await;
+async fn what_is_no_request_is_refused(io: &str) {
+    let (app, code) = app_with_link(io, &[]).await;
     let check = async |request: &[u8], statuses: &[u16]| {
         let mut connection = RawConnection::open(app.address()).await;
         connection.try_send(request).await;
@@ -149,9 +162,8 @@ async fn what_is_no_request_is_refused() {
     check(&get(&format!("host: x\r\n{many}")), &[400, 431]).await;
 }
 
-#[tokio::test]
-async fn odd_but_legal_requests_are_answered() {
-    let (app, code) = app_with_link(&[]).await;
+async fn odd_but_legal_requests_are_answered(io: &str) {
+    let (app, code) = app_with_link(io, &[]).await;
     let check = async |request: &str, status: u16| {
         let shown = &request[..request.len().min(80)];
         let answer = exchange(app.address(), request).await.unwrap_or_else(|| panic!("no answer to {shown}"));
@@ -177,9 +189,8 @@ async fn odd_but_legal_requests_are_answered() {
     check(&format!("GET /{code} HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello"), 302).await;
 }
 
-#[tokio::test]
-async fn a_body_that_was_not_read_is_no_next_request() {
-    let (app, code) = app_with_link(&[]).await;
+async fn a_body_that_was_not_read_is_no_next_request(io: &str) {
+    let (app, code) = app_with_link(io, &[]).await;
     let smuggled = format!("GET /{code} HTTP/1.1\r\nhost: x\r\n\r\n");
     let length = smuggled.len();
     let request = format!("GET /unknown HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{smuggled}");
@@ -194,9 +205,8 @@ async fn a_body_that_was_not_read_is_no_next_request() {
     assert!(connection.rest().await.is_empty());
 }
 
-#[tokio::test]
-async fn nothing_that_is_stored_breaks_out_of_a_header() {
-    let app = TestApp::start().await;
+async fn nothing_that_is_stored_breaks_out_of_a_header(io: &str) {
+    let app = TestApp::with(&[("io", io)]).await;
     let key = app.key("ann").await;
     for break_out in ["%0d%0aSet-Cookie:a=b", "%0D%0A%0D%0A<script>", "%00", "%250d%250aX:y", "é\u{2028}"] {
         let target = format!("https://example.com/{break_out}?{break_out}#{break_out}");
@@ -226,9 +236,8 @@ async fn nothing_that_is_stored_breaks_out_of_a_header() {
     assert_eq!(answer.count("set-cookie"), 0);
 }
 
-#[tokio::test]
-async fn a_head_that_does_not_come_is_not_waited_for() {
-    let (app, code) = app_with_link(&[("head_timeout_s", "1")]).await;
+async fn a_head_that_does_not_come_is_not_waited_for(io: &str) {
+    let (app, code) = app_with_link(io, &[("head_timeout_s", "1")]).await;
     let half = format!("GET /{code} HTTP/1.1\r\nhost: x\r\n");
     // Nothing at all, a part of a head, and a head that never ends.
     for sent in ["", "GET", half.as_str()] {
@@ -257,9 +266,8 @@ async fn a_head_that_does_not_come_is_not_waited_for() {
     }
 }
 
-#[tokio::test]
-async fn an_idle_connection_is_closed() {
-    let (app, code) = app_with_link(&[("head_timeout_s", "1")]).await;
+async fn an_idle_connection_is_closed(io: &str) {
+    let (app, code) = app_with_link(io, &[("head_timeout_s", "1")]).await;
     let mut connection = RawConnection::open(app.address()).await;
     for path in [code.as_str(), "health"] {
         connection.send(format!("GET /{path} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
@@ -268,9 +276,8 @@ async fn an_idle_connection_is_closed() {
     assert!(connection.rest().await.is_empty());
 }
 
-#[tokio::test]
-async fn a_body_that_does_not_come_is_not_waited_for() {
-    let app = TestApp::with(&[("body_timeout_s", "1")]).await;
+async fn a_body_that_does_not_come_is_not_waited_for(io: &str) {
+    let app = TestApp::with(&[("io", io), ("body_timeout_s", "1")]).await;
     let key = app.key("ann").await;
     let head = format!(
         "POST /api/v1/urls HTTP/1.1\r\nhost: x\r\n\
@@ -293,9 +300,8 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     assert_eq!(app.get("/health").send().await.status, 200);
 }
 
-#[tokio::test]
-async fn chunked_bodies_and_expectations() {
-    let app = TestApp::start().await;
+async fn chunked_bodies_and_expectations(io: &str) {
+    let app = TestApp::with(&[("io", io)]).await;
     let key = app.key("ann").await;
     let head = format!(
         "POST /api/v1/urls HTTP/1.1\r\nhost: x\r\n\
@@ -337,9 +343,8 @@ async fn chunked_bodies_and_expectations() {
     assert_eq!(exchange(app.address(), request).await.expect("an answer").status, 400);
 }
 
-#[tokio::test]
-async fn a_client_that_has_said_all_still_gets_its_answer() {
-    let app = TestApp::start().await;
+async fn a_client_that_has_said_all_still_gets_its_answer(io: &str) {
+    let app = TestApp::with(&[("io", io)]).await;
     let key = app.key("ann").await;
     let plain = app.link(&key, json!({"long_url": TARGET})).await;
     let counted = app.link(&key, json!({"long_url": TARGET, "click_limit": 5})).await;
@@ -359,9 +364,8 @@ async fn a_client_that_has_said_all_still_gets_its_answer() {
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 400"), "{}", answer.escape_ascii());
 }
 
-#[tokio::test]
-async fn connections_are_bounded() {
-    let (app, code) = app_with_link(&[("connections_max", "3"), ("workers", "1")]).await;
+async fn connections_are_bounded(io: &str) {
+    let (app, code) = app_with_link(io, &[("connections_max", "3"), ("workers", "1")]).await;
     let request = format!("GET /{code} HTTP/1.1\r\nhost: x\r\n\r\n");
     let mut open = Vec::new();
     // The connection that made the link may take a moment to be counted out.

@@ -1,10 +1,17 @@
 //! SIGTERM, and what the log tells and keeps to itself.
 
+use crate::support::loops::on_both_loops;
 use crate::support::{Logged, Method, Place, TestRequest, Value, json};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+
+on_both_loops!(
+    a_request_that_is_under_way_is_finished_and_idle_connections_are_closed,
+    a_command_that_is_under_way_is_finished,
+    a_request_that_never_ends_does_not_hold_up_the_end_for_long,
+);
 
 /// Ends when the server has closed the connection; what came before that.
 async fn read_to_end(mut stream: impl AsyncRead + Unpin) -> String {
@@ -38,21 +45,26 @@ async fn begin_create(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), key: &
     rest.to_owned()
 }
 
-#[tokio::test]
-async fn a_request_that_is_under_way_is_finished_and_idle_connections_are_closed() {
+async fn a_request_that_is_under_way_is_finished_and_idle_connections_are_closed(io: &str) {
     let place = Place::new();
     let key = place.key("ann");
-    let mut server = Logged::start(&place, &[]);
-    let mut idle = TcpStream::connect(server.address).await.unwrap();
-    idle.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    let mut answer = [0; 12];
-    idle.read_exact(&mut answer).await.unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 200");
+    let mut server = Logged::start(&place, &[("TERSE_IO", io)]);
+    let mut idle = Vec::new();
+    for (path, status) in [("health", b"HTTP/1.1 200"), ("unknown", b"HTTP/1.1 404")] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(format!("GET /{path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, status);
+        idle.push(stream);
+    }
     let unused = TcpStream::connect(server.address).await.unwrap();
     let mut slow = TcpStream::connect(server.address).await.unwrap();
     let rest = begin_create(&mut slow, &key).await;
     server.signal_stop();
-    read_to_end(idle).await;
+    for idle in idle {
+        read_to_end(idle).await;
+    }
     read_to_end(unused).await;
     until_closed(&server).await;
     slow.write_all(rest.as_bytes()).await.unwrap();
@@ -63,10 +75,9 @@ async fn a_request_that_is_under_way_is_finished_and_idle_connections_are_closed
     assert!(place.ok(&["show", code]).contains("https://example.com/slow"));
 }
 
-#[tokio::test]
-async fn a_command_that_is_under_way_is_finished() {
+async fn a_command_that_is_under_way_is_finished(io: &str) {
     let place = Place::new();
-    let mut server = Logged::start(&place, &[]);
+    let mut server = Logged::start(&place, &[("TERSE_IO", io)]);
     let run = std::fs::read_to_string(place.data().join("run")).unwrap();
     let mut slow = UnixStream::connect(format!("{run}/terse.sock")).await.unwrap();
     let rest = begin_create(&mut slow, "-").await;
@@ -79,11 +90,10 @@ async fn a_command_that_is_under_way_is_finished() {
     assert_eq!(server.wait(), Some(0));
 }
 
-#[tokio::test]
-async fn a_request_that_never_ends_does_not_hold_up_the_end_for_long() {
+async fn a_request_that_never_ends_does_not_hold_up_the_end_for_long(io: &str) {
     let place = Place::new();
     let key = place.key("ann");
-    let mut server = Logged::start(&place, &[("TERSE_DRAIN_TIMEOUT_S", "1")]);
+    let mut server = Logged::start(&place, &[("TERSE_IO", io), ("TERSE_DRAIN_TIMEOUT_S", "1")]);
     let mut half = TcpStream::connect(server.address).await.unwrap();
     half.write_all(b"POST /api/v1/urls HTTP/1.1\r\nhost: x\r\ncontent-le").await.unwrap();
     let mut body = TcpStream::connect(server.address).await.unwrap();

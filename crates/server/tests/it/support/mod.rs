@@ -6,6 +6,7 @@ pub mod connection;
 pub mod failing;
 pub mod failing_clicks;
 mod logs;
+pub mod loops;
 mod place;
 mod process;
 pub mod raw;

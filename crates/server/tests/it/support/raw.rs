@@ -45,6 +45,12 @@ impl RawConnection {
         self.stream.shutdown().await.unwrap();
     }
 
+    /// The connection itself, of which everything that came was read as answers.
+    pub fn into_stream(self) -> TcpStream {
+        assert!(self.unread.is_empty(), "{}", self.unread.escape_ascii());
+        self.stream
+    }
+
     /// The next answer; `None` when the server closed the connection instead.
     pub async fn next_answer(&mut self) -> Option<RawAnswer> {
         let head = self.read_head().await?;
