@@ -8,7 +8,7 @@ from workload import SEED, make_codes, make_targets, without_case_twins
 
 FLOORS = ("floor-epoll", "floor-uring", "floor-hyper")
 # What differs from the defaults.
-VARIABLES = {"terse": {}, "terse-off": {"TERSE_CLICKS": "off"}}
+VARIABLES = {"terse": {}, "terse-hyper": {"TERSE_IO": "tokio"}, "terse-off": {"TERSE_CLICKS": "off"}}
 WHAT = {
     "floor-epoll": "epoll loop, constant answer (a floor)",
     "floor-uring": "io_uring loop, constant answer (a floor)",
@@ -16,6 +16,7 @@ WHAT = {
     "nginx-constant": "nginx, constant answer, buffered access log",
     "nginx": "nginx, map of all codes, buffered access log",
     "terse": "terse, every click counted",
+    "terse-hyper": "terse through hyper, every click counted",
     "terse-off": "terse, clicks off",
 }
 SERVERS = tuple(WHAT)
