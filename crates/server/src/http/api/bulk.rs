@@ -210,14 +210,23 @@ async fn run(
     let rows = split_rows(payload)?;
     let turn = app.idempotency.begin(app, context, &payload.bytes).await?;
     let kept = turn.as_ref().map_or(&[][..], |turn| &turn.kept);
+    let kept_of = |part: usize| kept.binary_search_by_key(&(part as u32), |kept| kept.part).ok();
+    let check = |part: usize| -> Option<Vec<_>> {
+        let batch = rows.chunks(BATCH_LEN).nth(part).filter(|_| kept_of(part).is_none())?;
+        Some(batch.iter().map(|row| check_row(app, context, row)).collect())
+    };
     let mut results = String::from("{\"results\":[");
     let mut verdict = None;
-    for (part, batch) in rows.chunks(BATCH_LEN).enumerate() {
-        if let Ok(at) = kept.binary_search_by_key(&(part as u32), |kept| kept.part) {
-            push_results(&mut results, &String::from_utf8_lossy(&kept[at].answer));
+    let mut next = check(0);
+    // What was written last, and is rendered while the store writes what follows.
+    let mut written: Option<Written> = None;
+    for part in 0..rows.len().div_ceil(BATCH_LEN) {
+        let Some(checked) = next.take().or_else(|| check(part)) else {
+            written.take().into_iter().for_each(|written| push_results(&mut results, &written.render(app)));
+            let kept = kept_of(part).map(|at| String::from_utf8_lossy(&kept[at].answer));
+            push_results(&mut results, &kept.unwrap_or_default());
             continue;
-        }
-        let checked: Vec<_> = batch.iter().map(|row| check_row(app, context, row)).collect();
+        };
         // As for a call of its own, a row that is wrong takes nothing of the limit.
         let creates = checked.iter().filter(|row| matches!(row, Ok(CheckedRow::Create(_)))).count();
         let (allowed, new_verdict) = app.take_creates(context, creates as u32);
@@ -225,8 +234,8 @@ async fn run(
         let checked = finish_batch(app, context, checked, allowed, verdict).await;
         let now = app.clock.now();
         // Rows that were refused have their answer already; the others get theirs from the store.
-        let mut answers = Vec::with_capacity(batch.len());
-        let mut valid = Vec::with_capacity(batch.len());
+        let mut answers = Vec::with_capacity(checked.len());
+        let mut valid = Vec::with_capacity(checked.len());
         for row in checked {
             match row {
                 Ok(row) => {
@@ -238,30 +247,31 @@ async fn run(
         }
         let answers = Arc::new(answers);
         let (receipt_app, request_id) = (app.clone(), request_id());
-        let outcomes = app
-            .links
-            .bulk(valid, |outcomes| {
-                let (app, answers) = (receipt_app, answers.clone());
-                turn.as_ref().map(|turn| {
-                    turn.receipt(
-                        part as u32,
-                        Arc::new(move |written| {
-                            // The store calls this on a thread of its own, which answers no request.
-                            let render = || render_batch(&app, &answers, outcomes.of(written), now);
-                            // Where nothing was asked of the store, a repeat may as well ask again.
-                            let is_kept = !written.is_empty();
-                            is_kept.then(|| REQUEST_ID.sync_scope(request_id.clone(), render).into_bytes())
-                        }),
-                    )
-                })
+        let writing = app.links.bulk(valid, |outcomes| {
+            let (app, answers) = (receipt_app, answers.clone());
+            turn.as_ref().map(|turn| {
+                turn.receipt(
+                    part as u32,
+                    Arc::new(move |written| {
+                        // The store calls this on a thread of its own, which answers no request.
+                        let render = || render_batch(&app, &answers, outcomes.of(written), now);
+                        // Where nothing was asked of the store, a repeat may as well ask again.
+                        let is_kept = !written.is_empty();
+                        is_kept.then(|| REQUEST_ID.sync_scope(request_id.clone(), render).into_bytes())
+                    }),
+                )
             })
-            .await;
-        match outcomes {
-            Ok(outcomes) => push_results(&mut results, &render_batch(app, &answers, outcomes, now)),
-            // What was committed before stays committed, and with an idempotency key a repeat goes on from here.
-            Err(error) => return Err(error.into()),
-        }
+        });
+        let meanwhile = async {
+            written.take().into_iter().for_each(|written| push_results(&mut results, &written.render(app)));
+            next = check(part + 1);
+        };
+        // In this order, so that the store's thread has its work before this one goes on.
+        let (outcomes, ()) = tokio::join!(biased; writing, meanwhile);
+        // What was committed before stays committed, and with an idempotency key a repeat goes on from here.
+        written = Some(Written { answers, outcomes: outcomes?, now });
     }
+    written.into_iter().for_each(|written| push_results(&mut results, &written.render(app)));
     results.push_str("]}");
     tracing::info!(rows = rows.len(), "Wrote {} links in bulk", rows.len());
     let mut response = json_text_response(StatusCode::OK, results);
@@ -272,6 +282,19 @@ async fn run(
         add_rate_headers(response.headers_mut(), &verdict);
     }
     Ok(response)
+}
+
+/// A batch that was written, and the answers of its rows that were refused before.
+struct Written {
+    answers: Arc<Vec<Option<String>>>,
+    outcomes: Vec<BulkOutcome>,
+    now: Timestamp,
+}
+
+impl Written {
+    fn render(self, app: &App) -> String {
+        render_batch(app, &self.answers, self.outcomes, self.now)
+    }
 }
 
 fn push_results(results: &mut String, part: &str) {
