@@ -462,7 +462,7 @@ impl Running {
                     match UnixListener::from_std(local) {
                         Ok(local) => server.serve_unix(local, stopped).await,
                         Err(error) => {
-                            tracing::error!(%error, "Could not listen on the local socket: {error}")
+                            tracing::error!(%error, "Could not listen on the local socket: {error}");
                         }
                     }
                 })

@@ -229,7 +229,8 @@ async fn thousands_of_idle_connections_are_kept(io: &str) {
     let mut connections = open_all(server.address, COUNT).await;
     ask_all(&mut connections).await;
     let each = server.memory().saturating_sub(before) / COUNT;
-    let most = if io == "uring" { 600 } else { 32 << 10 };
+    // Whatever else grew meanwhile is in it, too.
+    let most = if io == "uring" { 1 << 10 } else { 32 << 10 };
     assert!(each <= most, "{each} bytes for an idle connection");
     ask_all(&mut connections).await;
     // Those of which a part of a head is held, too.

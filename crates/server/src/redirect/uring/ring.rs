@@ -62,7 +62,7 @@ impl Operation {
     }
 
     fn decode(data: u64) -> Self {
-        let slot = SlotId { index: (data >> 32) as u32 & (1 << 28) - 1, generation: data as u32 };
+        let slot = SlotId { index: (data >> 32) as u32 & ((1 << 28) - 1), generation: data as u32 };
         match data >> 60 {
             0 => Operation::Accept,
             1 => Operation::Receive(slot),
