@@ -15,8 +15,8 @@ const LOW_WATER: u64 = LEASE_LEN / 4;
 pub struct Ids {
     store: Arc<dyn LinkStore>,
     stock: Arc<Mutex<Stock>>,
-    /// Held while a lease is fetched that somebody waits for, so that a crowd fetches one.
-    fetching: tokio::sync::Mutex<()>,
+    /// Held while a lease is fetched, so that a crowd fetches one, and leases are used in their order.
+    fetching: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +46,7 @@ impl Stock {
 impl Ids {
     /// Ids of `store`.
     pub fn new(store: Arc<dyn LinkStore>) -> Self {
-        Ids { store, stock: Arc::default(), fetching: tokio::sync::Mutex::new(()) }
+        Ids { store, stock: Arc::default(), fetching: Arc::default() }
     }
 
     /// `count` ids that nobody else has or will have.
@@ -80,8 +80,9 @@ impl Ids {
             }
             stock.is_fetching = true;
         }
-        let (store, stock) = (self.store.clone(), self.stock.clone());
+        let (store, stock, fetching) = (self.store.clone(), self.stock.clone(), self.fetching.clone());
         tokio::spawn(async move {
+            let _turn = fetching.lock().await;
             let lease = store.ids_lease(LEASE_LEN).await;
             let mut stock = stock.lock().expect("no code panics under this lock");
             stock.is_fetching = false;
