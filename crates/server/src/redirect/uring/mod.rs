@@ -1,17 +1,17 @@
 //! The connection loop on io_uring: one thread that answers short codes and nothing else.
 //!
-//! 1. [`event_loop`] waits for completions. A connection that is accepted gets a slot ([`slots`]) and one receive that
-//!    lasts as long as it does, into buffers that all connections share ([`buffers`]).
-//! 2. Bytes that came are cut into heads ([`head`]). A head that isn't there yet is copied out, so that its buffer can
+//! 1. `event_loop` waits for completions. A connection that is accepted gets a slot (`slots`) and one receive that
+//!    lasts as long as it does, into buffers that all connections share (`buffers`).
+//! 2. Bytes that came are cut into heads (`head`). A head that isn't there yet is copied out, so that its buffer can
 //!    go back at once.
 //! 3. The [`Handler`](super::Handler) looks the code up; a redirect is written straight into the connection's output
-//!    ([`answer`]), any other answer by the [`Outside`]. A lookup that has to wait does so there, and its answer comes
-//!    back through the [`mailbox`].
-//! 4. One send a connection is under way; what is answered meanwhile gathers behind it ([`connection`]).
+//!    (`answer`), any other answer by the [`Outside`]. A lookup that has to wait does so there, and its answer comes
+//!    back through the `mailbox`.
+//! 4. One send a connection is under way; what is answered meanwhile gathers behind it (`connection`).
 //! 5. Whatever is no plain GET or HEAD of a short code, malformed heads too, goes unanswered to hyper: the connection
 //!    is handed over with every byte from that request on, and does not come back.
 //!
-//! [`ring`] and [`buffers`] hold what is shared with the kernel, and all unsafe code.
+//! `ring` and `buffers` hold what is shared with the kernel, and all unsafe code.
 
 mod event_loop;
 
