@@ -521,7 +521,7 @@ fn redirect(reveal: Reveal, id: &HeaderValue) -> Response<Body> {
     let headers = response.headers_mut();
     headers.reserve(4);
     // A target is visible ASCII by its type; should a store be damaged, it is checked here once more.
-    match HeaderValue::from_maybe_shared(reveal.location) {
+    match HeaderValue::from_str(&reveal.location) {
         Ok(location) => headers.insert(LOCATION, location),
         Err(_) => return with_request_id(ApiError::of_refusal(Refusal::Unavailable).into_response(), id),
     };

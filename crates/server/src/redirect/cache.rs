@@ -5,7 +5,6 @@
 //! sharded maps under a lock that is held for a few map operations, never while anything is awaited. Reading a hit
 //! takes no slot lock.
 
-use bytes::Bytes;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache as WeightedCache;
 use std::collections::HashMap;
@@ -39,8 +38,8 @@ pub enum Known {
 /// What the answer of a plain link needs, ready made.
 #[derive(Clone, Debug)]
 pub struct Plain {
-    /// The target.
-    pub location: Bytes,
+    /// The target. In one piece with its count of users, so that a hit waits for memory once less.
+    pub location: Arc<str>,
     /// The status.
     pub redirect_type: RedirectType,
     /// When it ends.
@@ -59,7 +58,7 @@ impl Known {
         match record {
             None => Known::Missing,
             Some(LinkRecord::Present(link)) if is_plain(&link) => Known::Plain(Plain {
-                location: Bytes::copy_from_slice(link.settings.target.as_str().as_bytes()),
+                location: link.settings.target.as_str().into(),
                 redirect_type: link.settings.redirect_type,
                 expires_at: link.settings.expires_at,
                 id: link.id,
@@ -377,10 +376,7 @@ mod tests {
     fn number(known: &Known) -> u32 {
         match known {
             Known::Missing => 0,
-            Known::Plain(plain) => {
-                let text = std::str::from_utf8(&plain.location).unwrap();
-                text.rsplit('/').next().unwrap().parse().unwrap()
-            }
+            Known::Plain(plain) => plain.location.rsplit('/').next().unwrap().parse().unwrap(),
             Known::Ruled(_) => panic!("a plain link"),
         }
     }

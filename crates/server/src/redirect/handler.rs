@@ -8,7 +8,6 @@ use crate::clock::Clock;
 use crate::domains::Domains;
 use crate::limit::{Limiter, Rate, Verdict, counted_address};
 use crate::metrics::Metrics;
-use bytes::Bytes;
 use std::net::IpAddr;
 use std::sync::Arc;
 use terse_model::code::ShortCode;
@@ -76,7 +75,7 @@ pub enum Answer {
 #[derive(Clone, Debug)]
 pub struct Reveal {
     /// Where to, in bytes that are safe in a header.
-    pub location: Bytes,
+    pub location: Arc<str>,
     /// The status.
     pub redirect_type: RedirectType,
     /// How long the answer may be kept.
@@ -324,7 +323,7 @@ impl Handler {
 
 fn reveal_of(redirect: Redirect<'_>) -> Reveal {
     Reveal {
-        location: Bytes::copy_from_slice(redirect.location.as_bytes()),
+        location: redirect.location.into(),
         redirect_type: redirect.redirect_type,
         cache: redirect.cache,
         is_secret: redirect.is_secret,

@@ -7,7 +7,7 @@ use terse_model::redirect::CachePolicy;
 
 /// Whether a target can stand in a header. It is visible ASCII by its type; should a store be damaged, this is seen here.
 pub fn is_safe(reveal: &Reveal) -> bool {
-    reveal.location.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t' | 0x80..))
+    reveal.location.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t' | 0x80..))
 }
 
 /// Writes a redirect as hyper does: no body, and the same headers in the same order.
@@ -19,7 +19,7 @@ pub fn write(reveal: &Reveal, id: &str, is_head: bool, closes: bool, date: &str,
         RedirectType::TemporaryRedirect => b"HTTP/1.1 307 Temporary Redirect\r\nlocation: ",
         RedirectType::PermanentRedirect => b"HTTP/1.1 308 Permanent Redirect\r\nlocation: ",
     });
-    put(&reveal.location);
+    put(reveal.location.as_bytes());
     match reveal.cache {
         CachePolicy::NoStore => put(b"\r\ncache-control: no-store"),
         CachePolicy::PrivateNoStore => put(b"\r\ncache-control: private, no-store"),
