@@ -33,7 +33,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-use terse_model::redirect::CachePolicy;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::watch;
@@ -521,24 +520,19 @@ fn redirect(reveal: Reveal, id: &HeaderValue) -> Response<Body> {
     let headers = response.headers_mut();
     headers.reserve(4);
     // A target is visible ASCII by its type; should a store be damaged, it is checked here once more.
-    match HeaderValue::from_str(&reveal.location) {
+    match HeaderValue::from_bytes(reveal.location.as_bytes()) {
         Ok(location) => headers.insert(LOCATION, location),
         Err(_) => return with_request_id(ApiError::of_refusal(Refusal::Unavailable).into_response(), id),
     };
-    headers.insert(CACHE_CONTROL, cache_control(reveal.cache));
+    let cache_control = match reveal.cache_control() {
+        Cow::Borrowed(text) => HeaderValue::from_static(text),
+        Cow::Owned(text) => HeaderValue::from_str(&text).expect("ASCII without control characters"),
+    };
+    headers.insert(CACHE_CONTROL, cache_control);
     if reveal.is_secret {
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     }
     with_request_id(response, id)
-}
-
-fn cache_control(policy: CachePolicy) -> HeaderValue {
-    match policy {
-        CachePolicy::NoStore => HeaderValue::from_static("no-store"),
-        CachePolicy::PrivateNoStore => HeaderValue::from_static("private, no-store"),
-        CachePolicy::PrivateMaxAge(seconds) => HeaderValue::from_str(&format!("private, max-age={seconds}"))
-            .expect("ASCII without control characters"),
-    }
 }
 
 /// Any answer to a request for a short link.

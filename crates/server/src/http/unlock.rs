@@ -129,7 +129,7 @@ fn no_post() -> ApiError {
 fn revealed(reveal: &Reveal, cookie: &str) -> Response {
     let mut response = StatusCode::SEE_OTHER.into_response();
     let headers = response.headers_mut();
-    if let Ok(location) = HeaderValue::from_str(&reveal.location) {
+    if let Ok(location) = HeaderValue::from_bytes(reveal.location.as_bytes()) {
         headers.insert(LOCATION, location);
     }
     if let Ok(cookie) = HeaderValue::from_str(cookie) {

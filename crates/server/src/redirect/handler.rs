@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::domains::Domains;
 use crate::limit::{Limiter, Rate, Verdict, counted_address};
 use crate::metrics::Metrics;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use terse_model::code::ShortCode;
@@ -82,6 +83,17 @@ pub struct Reveal {
     pub cache: CachePolicy,
     /// The target's server must not learn where the visitor comes from.
     pub is_secret: bool,
+}
+
+impl Reveal {
+    /// The value of `Cache-Control`.
+    pub fn cache_control(&self) -> Cow<'static, str> {
+        match self.cache {
+            CachePolicy::NoStore => "no-store".into(),
+            CachePolicy::PrivateNoStore => "private, no-store".into(),
+            CachePolicy::PrivateMaxAge(seconds) => format!("private, max-age={seconds}").into(),
+        }
+    }
 }
 
 /// Why there is no redirect.

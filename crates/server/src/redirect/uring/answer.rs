@@ -3,7 +3,6 @@
 use crate::redirect::Reveal;
 use std::time::SystemTime;
 use terse_model::link::RedirectType;
-use terse_model::redirect::CachePolicy;
 
 /// Whether a target can stand in a header. It is visible ASCII by its type; should a store be damaged, this is seen here.
 pub fn is_safe(reveal: &Reveal) -> bool {
@@ -20,13 +19,8 @@ pub fn write(reveal: &Reveal, id: &str, is_head: bool, closes: bool, date: &str,
         RedirectType::PermanentRedirect => b"HTTP/1.1 308 Permanent Redirect\r\nlocation: ",
     });
     put(reveal.location.as_bytes());
-    match reveal.cache {
-        CachePolicy::NoStore => put(b"\r\ncache-control: no-store"),
-        CachePolicy::PrivateNoStore => put(b"\r\ncache-control: private, no-store"),
-        CachePolicy::PrivateMaxAge(seconds) => {
-            put(format!("\r\ncache-control: private, max-age={seconds}").as_bytes());
-        }
-    }
+    put(b"\r\ncache-control: ");
+    put(reveal.cache_control().as_bytes());
     if reveal.is_secret {
         put(b"\r\nreferrer-policy: no-referrer");
     }
