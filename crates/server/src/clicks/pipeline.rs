@@ -155,12 +155,25 @@ pub struct Pipeline {
     block_at: Option<Instant>,
     /// How long rollups wait.
     pause: Duration,
-    /// Events of this run that were read.
-    read_new: u64,
-    /// Everything that earlier runs have left was read.
-    has_read_old: bool,
+    has_read: Extent,
     waiting: Vec<Waiting>,
     held: Option<oneshot::Receiver<()>>,
+}
+
+/// How much of the journal was read, or is committed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Extent {
+    /// Everything that earlier runs have left.
+    has_old: bool,
+    /// Events of this run.
+    new: u64,
+}
+
+impl Extent {
+    /// Whether it has what earlier runs have left and this many events of this run.
+    fn reaches(&self, events: u64) -> bool {
+        self.has_old && self.new >= events
+    }
 }
 
 /// One of the two commits.
@@ -168,9 +181,9 @@ pub struct Pipeline {
 struct Commits {
     /// How far it reaches, by lane.
     reached: BTreeMap<u16, (u64, u32)>,
-    /// Events of this run that the running one reaches to, and that the last one did.
-    reaches: u64,
-    done: u64,
+    /// What the running one reaches to, and what the last one did.
+    reaches: Extent,
+    done: Extent,
     /// How many have begun.
     begun: u64,
     running: Option<JoinHandle<Result<()>>>,
@@ -270,8 +283,7 @@ impl Pipeline {
             opened_at: None,
             block_at: None,
             pause: COMMIT_PAUSE,
-            read_new: 0,
-            has_read_old: false,
+            has_read: Extent::default(),
             waiting: Vec::new(),
             held: None,
         }
@@ -282,7 +294,6 @@ impl Pipeline {
         loop {
             let has_room = self.has_room();
             let read = if has_room { self.read() } else { 0 };
-            self.has_read_old |= has_room && read == 0;
             self.show_lag();
             self.begin_commits();
             if self.answer_waiting() {
@@ -336,7 +347,7 @@ impl Pipeline {
             })
         };
         // A power cut may have taken what lay between.
-        self.has_read_old || (passed(&self.rollups) && passed(&self.raw))
+        self.has_read.has_old || (passed(&self.rollups) && passed(&self.raw))
     }
 
     fn read(&mut self) -> usize {
@@ -344,7 +355,7 @@ impl Pipeline {
         let latest = now.plus_seconds(AHEAD_MAX_SECONDS);
         let shared = self.parts.shared.clone();
         let mut batches = shared.batches.lock().expect("no code panics under this lock");
-        let Pipeline { parts, shapes, rollups, raw, new, block, read_new, .. } = self;
+        let Pipeline { parts, shapes, rollups, raw, new, block, has_read, .. } = self;
         let (journal, metrics, keeps_raw) = (&parts.journal, &parts.metrics, parts.keeps_raw);
         let first_new = journal.first_segment();
         let Batches { open, number, .. } = &mut *batches;
@@ -356,7 +367,7 @@ impl Pipeline {
                 at = now;
             }
             read_until = read_until.max(at);
-            *read_new += u64::from(id.segment >= first_new);
+            has_read.new += u64::from(id.segment >= first_new);
             let Some(shape) = shapes.of(id, found, (*number, open), (raw.begun, block)) else {
                 metrics.clicks_unreadable.inc();
                 return;
@@ -369,6 +380,7 @@ impl Pipeline {
                 block.push_like(&shape.template, id, at, found.link, found.visitor);
             }
         });
+        has_read.has_old = has_read.has_old || parts.reader.has_passed(first_new);
         batches.open.add(new);
         new.clear();
         let has_counts = batches.open.clicks() > 0;
@@ -390,7 +402,7 @@ impl Pipeline {
     fn show_lag(&self) {
         let Parts { journal, reader, shared, .. } = &self.parts;
         let old = reader.old_bytes() / EVENT_LEN_GUESS;
-        let lag = journal.appended().saturating_sub(self.read_new) + old;
+        let lag = journal.appended().saturating_sub(self.has_read.new) + old;
         shared.lag_events.store(lag, Ordering::Relaxed);
         shared.journal_bytes.store(journal.bytes(), Ordering::Relaxed);
         shared.lost.store(journal.lost(), Ordering::Relaxed);
@@ -434,7 +446,7 @@ impl Pipeline {
                 && (due(self.block_at, COMMIT_PAUSE, raw_is_urgent) || block_is_full)
             {
                 self.frozen_block_at = self.block_at.take();
-                self.raw.reaches = self.read_new;
+                self.raw.reaches = self.has_read;
                 self.raw.begun += 1;
                 let block = Arc::new(std::mem::take(&mut self.block));
                 self.frozen_block = Some((block, self.raw.next(&self.parts.reader)));
@@ -465,7 +477,7 @@ impl Pipeline {
 
     fn freeze(&mut self) {
         self.frozen_at = self.opened_at.take();
-        self.rollups.reaches = self.read_new;
+        self.rollups.reaches = self.has_read;
         let mut batches = self.parts.shared.batches.lock().expect("no code panics under this lock");
         let number = batches.number;
         let batch = Arc::new(std::mem::take(&mut batches.open));
@@ -477,7 +489,7 @@ impl Pipeline {
         if !self.parts.keeps_raw {
             // Passed by on purpose: they are not to come back when somebody switches raw events on.
             self.frozen_block = Some((Arc::default(), self.raw.next(&self.parts.reader)));
-            self.raw.reaches = self.read_new;
+            self.raw.reaches = self.has_read;
             // Nothing was added, but texts were taken in.
             self.block = ClickBlock::default();
             self.raw.begun += 1;
@@ -543,12 +555,12 @@ impl Pipeline {
         self.parts.journal.release(&lowest(&positions));
     }
 
-    /// Events of this run that are committed as rollups, and as raw events.
-    fn committed(&self) -> (u64, u64) {
+    /// What is committed as rollups, and as raw events.
+    fn committed(&self) -> (Extent, Extent) {
         let has_counts = self.frozen.is_some() || self.opened_at.is_some();
         let has_raw = self.frozen_block.is_some() || self.block_at.is_some();
-        let rollups = if has_counts { self.rollups.done } else { self.read_new };
-        let raw = if has_raw { self.raw.done } else { self.read_new };
+        let rollups = if has_counts { self.rollups.done } else { self.has_read };
+        let raw = if has_raw { self.raw.done } else { self.has_read };
         (rollups, raw)
     }
 
@@ -564,14 +576,12 @@ impl Pipeline {
             && self.frozen_block.is_none()
             && self.opened_at.is_none()
             && self.block_at.is_none();
-        let committed = rollups.min(raw);
-        let has_read = |events: u64| self.has_read_old || events > 0;
-        let reaches = |events: u64| has_read(events) && committed >= events;
+        let reaches = |events: u64| rollups.reaches(events) && raw.reaches(events);
         let (mut ends, mut left) = (false, Vec::new());
         for waiting in std::mem::take(&mut self.waiting) {
             match waiting {
                 Waiting::Flush(reply, events) if reaches(events) => reply.send(()).unwrap_or_default(),
-                Waiting::FlushRaw(reply, events) if has_read(events) && raw >= events => {
+                Waiting::FlushRaw(reply, events) if raw.reaches(events) => {
                     reply.send(()).unwrap_or_default();
                 }
                 Waiting::Stop(events) if reaches(events) => ends = true,

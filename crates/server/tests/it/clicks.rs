@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 use terse_model::click::{Kind, Subject};
-use terse_model::click_store::ClickScan;
+use terse_model::click_store::{ClickScan, ClickStore};
 use terse_model::code_space::LinkId;
 use terse_model::stats::{Filter, Granularity, KindFilter, Stats, StatsQuery, TimeZone};
 use terse_model::time::Timestamp;
@@ -182,8 +182,12 @@ async fn statistics_show_clicks_before_they_are_committed_and_after_a_restart() 
     let link = Subject::Link(id_of(&app, &code).await);
     let totals = app.running.app.clicks.totals(vec![link]).await.unwrap();
     assert_eq!((totals[0].human, totals[0].all), (3, 3));
-    // The journal holds what could not be committed.
+    // The journal holds what could not be committed; to settle it takes no click of this run.
     let app = app.restart(&[]).await;
+    app.settle().await;
+    let store = app.running.app.embedded.as_ref().unwrap().clicks.clone();
+    let link = Subject::Link(id_of(&app, &code).await);
+    assert_eq!(store.totals_get(vec![link]).await.unwrap().1[0].human, 3);
     person(&app, &code).send().await;
     app.settle().await;
     assert_eq!(stats_of(&app, &code).await.human, 4);

@@ -61,6 +61,21 @@ impl Reader {
             .collect()
     }
 
+    /// Whether everything in segments below this number was read, which nobody appends to any more.
+    pub fn has_passed(&self, number: u64) -> bool {
+        let mut lanes = self.lanes.iter().zip(&self.shared.lanes);
+        lanes.all(|(cursor, lane)| {
+            let segments = lane.segments.lock().expect("no code panics under this lock");
+            let mut left =
+                segments.iter().filter(|segment| (cursor.segment..number).contains(&segment.head().number));
+            left.all(|segment| {
+                segment.head().number == cursor.segment
+                    && segment.is_sealed()
+                    && cursor.offset >= segment.committed()
+            })
+        })
+    }
+
     /// Bytes of segments from earlier runs that were not looked at yet.
     pub fn old_bytes(&self) -> u64 {
         let lanes = self.shared.lanes.iter();
