@@ -1,6 +1,7 @@
 //! Tables and connections.
 
 use super::OpenError;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use std::path::Path;
 use terse_model::code::BUILT_IN_WORDS;
@@ -75,6 +76,8 @@ pub(super) fn open_connection(path: &Path, cache_kib: u32, read_only: bool) -> r
     let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     connection.set_prepared_statement_cache_capacity(64);
+    // One plan for a statement whatever is bound to it; otherwise some are parsed anew for each row.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "cache_size", -i64::from(cache_kib))?;
     if !read_only {
         connection.pragma_update(None, "journal_mode", "WAL")?;
