@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use terse::data_dir::DataDir;
 use terse_backends::sqlite::{SqliteOptions, SqliteStore};
@@ -109,7 +110,7 @@ fn insert(store: &SqliteStore, id: LinkId, owner: UserId, now: Timestamp) -> Res
         clicks_used: 0,
         settings: LinkSettings::plain(target),
     };
-    Ok(LinkWrite::Insert(Box::new(NewLink { link, reuse_equal: false })))
+    Ok(LinkWrite::Insert(Box::new(NewLink { link: Arc::new(link), reuse_equal: false })))
 }
 
 /// Steps through all ids with a stride that shares no factor with their number, so that none comes twice.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use terse_model::code::BUILT_IN_WORDS;
 use terse_model::code_space::{CodeSpace, LinkId};
 use terse_model::domain::{Domain, DomainId, DomainName};
@@ -319,6 +319,7 @@ impl State {
         match self.rows.entry(link.id) {
             Entry::Occupied(_) => Err(StoreError::Internal("this id has a link already".into())),
             Entry::Vacant(entry) => {
+                let link = Arc::unwrap_or_clone(link);
                 entry.insert(Row { record: LinkRecord::Present(link), reusable });
                 Ok(LinkWritten::Inserted)
             }

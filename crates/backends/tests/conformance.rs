@@ -325,7 +325,7 @@ impl<'a, S: LinkStore> Run<'a, S> {
                     clicks_used: 0,
                     settings: sample_settings(settings),
                 };
-                LinkWrite::Insert(Box::new(NewLink { link, reuse_equal }))
+                LinkWrite::Insert(Box::new(NewLink { link: Arc::new(link), reuse_equal }))
             }
             Write::Change { code, domain, change } => {
                 let now = self.now;

@@ -135,7 +135,7 @@ pub enum LinkWrite {
 #[derive(Clone, Debug)]
 pub struct NewLink {
     /// The link, complete.
-    pub link: Link,
+    pub link: Arc<Link>,
     /// Find-if-exists: answer with an equal link that this owner made with this flag, if there is one. What nobody
     /// owns is never shared, since whoever deletes it would take it from somebody else.
     pub reuse_equal: bool,

@@ -1025,11 +1025,11 @@ fn variations(base: &LinkSettings) -> Vec<LinkSettings> {
 }
 
 fn insert(link: &Link) -> LinkWrite {
-    LinkWrite::Insert(Box::new(NewLink { link: link.clone(), reuse_equal: false }))
+    LinkWrite::Insert(Box::new(NewLink { link: Arc::new(link.clone()), reuse_equal: false }))
 }
 
 fn insert_or_reuse(link: &Link) -> LinkWrite {
-    LinkWrite::Insert(Box::new(NewLink { link: link.clone(), reuse_equal: true }))
+    LinkWrite::Insert(Box::new(NewLink { link: Arc::new(link.clone()), reuse_equal: true }))
 }
 
 /// Edits a link that is there, and refuses when only its remains are.

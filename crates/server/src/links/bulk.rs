@@ -9,7 +9,7 @@ use terse_model::link::Link;
 use terse_model::store::{LinkWrite, LinkWritten, Receipt, StoreError};
 
 /// Rows that are committed at once.
-pub const BATCH_LEN: usize = 1_000;
+pub const BATCH_LEN: usize = 2_500;
 
 /// One row.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub enum BulkOutcome {
 /// What a row was before its outcome was known.
 #[derive(Clone, Debug)]
 enum Kind {
-    Create(Box<Link>),
+    Create(Arc<Link>),
     Change,
     Delete,
 }
@@ -50,28 +50,25 @@ impl Links {
         receipt: impl FnOnce(Outcomes) -> Option<Receipt>,
     ) -> Result<Vec<BulkOutcome>, StoreError> {
         let now = self.clock.now();
-        let creates = rows
-            .iter()
-            .filter_map(|row| match row {
-                BulkRow::Create(create) => Some((**create).clone()),
-                _ => None,
+        let mut creates = Vec::new();
+        let changes: Vec<Option<(Kind, LinkWrite)>> = rows
+            .into_iter()
+            .map(|row| match row {
+                BulkRow::Create(create) => {
+                    creates.push(*create);
+                    None
+                }
+                BulkRow::Change(change) => Some((Kind::Change, change_write(*change, now))),
+                BulkRow::Delete(delete) => Some((Kind::Delete, delete_write(*delete, now))),
             })
             .collect();
         let mut new_links = self.prepare(creates).await?.into_iter();
-        let mut kinds = Vec::with_capacity(rows.len());
-        let mut writes = Vec::with_capacity(rows.len());
-        for row in rows {
-            let (kind, write) = match row {
-                BulkRow::Create(_) => {
-                    let new = new_links.next().expect("one was prepared for each row");
-                    (Kind::Create(Box::new(new.link.clone())), LinkWrite::Insert(Box::new(new)))
-                }
-                BulkRow::Change(change) => (Kind::Change, change_write(*change, now)),
-                BulkRow::Delete(delete) => (Kind::Delete, delete_write(*delete, now)),
-            };
-            kinds.push(kind);
-            writes.push(write);
-        }
+        let mut insert = || {
+            let new = new_links.next().expect("one was prepared for each row");
+            (Kind::Create(new.link.clone()), LinkWrite::Insert(Box::new(new)))
+        };
+        let (kinds, writes): (Vec<_>, Vec<_>) =
+            changes.into_iter().map(|change| change.unwrap_or_else(&mut insert)).unzip();
         let outcomes = Outcomes(Arc::new(kinds));
         let written = self.write(writes, receipt(outcomes.clone())).await?;
         let outcomes = outcomes.of(&written);
@@ -94,7 +91,7 @@ impl Outcomes {
     /// In the order of the rows.
     pub fn of(&self, written: &[LinkWritten]) -> Vec<BulkOutcome> {
         let outcome = |(kind, written): (&Kind, &LinkWritten)| match kind {
-            Kind::Create(link) => BulkOutcome::Created(created(written.clone(), (**link).clone())),
+            Kind::Create(link) => BulkOutcome::Created(created(written.clone(), link.clone())),
             Kind::Change => BulkOutcome::Changed(changed(written.clone()).map(Box::new)),
             Kind::Delete => BulkOutcome::Deleted(deleted(written.clone())),
         };

@@ -1,6 +1,7 @@
 //! Create links.
 
 use super::Links;
+use std::sync::Arc;
 use terse_model::code::Alias;
 use terse_model::domain::DomainId;
 use terse_model::link::{Link, LinkKey, LinkSettings, Revision};
@@ -29,9 +30,9 @@ pub struct CreateLink {
 #[derive(Clone, Debug)]
 pub enum Created {
     /// It is on disk.
-    New(Box<Link>),
+    New(Arc<Link>),
     /// An equal one was there.
-    Existing(Box<Link>),
+    Existing(Arc<Link>),
     /// The alias belongs to somebody, or may come to.
     AliasTaken,
 }
@@ -78,15 +79,15 @@ impl Links {
             clicks_used: 0,
             settings: create.settings,
         };
-        NewLink { link, reuse_equal: create.reuse_equal }
+        NewLink { link: Arc::new(link), reuse_equal: create.reuse_equal }
     }
 }
 
 /// What the outcome of an insert means for whoever asked for `link`.
-pub(super) fn created(written: LinkWritten, link: Link) -> Created {
+pub(super) fn created(written: LinkWritten, link: Arc<Link>) -> Created {
     match written {
-        LinkWritten::Inserted => Created::New(Box::new(link)),
-        LinkWritten::Existing(link) => Created::Existing(link),
+        LinkWritten::Inserted => Created::New(link),
+        LinkWritten::Existing(link) => Created::Existing(Arc::from(link)),
         // A store answers an insert with nothing else than these.
         _ => Created::AliasTaken,
     }

@@ -64,12 +64,18 @@ impl Links {
         receipt: Option<Receipt>,
     ) -> Result<Vec<LinkWritten>, StoreError> {
         let cache = self.redirect.resolver.cache();
+        // A new link is about to be followed; many at once would only push out what is.
+        let is_alone = writes.len() == 1;
         let mut fills = Vec::with_capacity(writes.len());
-        let mut changes = Vec::new();
+        let mut changes = Vec::with_capacity(writes.len());
         for write in &writes {
             match write {
-                LinkWrite::Insert(new) => {
+                LinkWrite::Insert(new) if is_alone => {
                     fills.push(Some((cache.begin_fill(&new.link.key), new.link.clone())));
+                }
+                LinkWrite::Insert(new) => {
+                    fills.push(None);
+                    changes.push(new.link.key.clone());
                 }
                 LinkWrite::Change { key, .. } => {
                     fills.push(None);
@@ -81,9 +87,12 @@ impl Links {
         let now = self.clock.now();
         if let Ok(written) = &written {
             for (fill, outcome) in fills.into_iter().zip(written) {
-                if let (Some((fill, link)), LinkWritten::Inserted) = (fill, outcome) {
+                if let LinkWritten::Inserted = outcome {
                     self.metrics.links_created.inc();
-                    fill.finish(crate::redirect::cache::Known::of(Some(LinkRecord::Present(link))), now);
+                    if let Some((fill, link)) = fill {
+                        let record = LinkRecord::Present(Arc::unwrap_or_clone(link));
+                        fill.finish(crate::redirect::cache::Known::of(Some(record)), now);
+                    }
                 }
             }
         }

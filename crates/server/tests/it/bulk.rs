@@ -2,6 +2,7 @@
 
 use crate::support::connection::announce;
 use crate::support::{TestApp, TestResponse, Value, json};
+use terse::links::bulk::BATCH_LEN;
 use terse_model::tenant::{Role, Tier};
 
 const BULK: &str = "/api/v1/urls/bulk";
@@ -88,25 +89,26 @@ async fn each_row_has_its_own_outcome_in_the_order_asked() {
 
 #[tokio::test]
 async fn the_order_is_kept_over_many_batches() {
+    const ROWS: usize = 2 * BATCH_LEN + 500;
     let app = TestApp::start().await;
     let key = app.key("ann").await;
     let url = |number: usize| format!("https://example.com/{number}");
-    let rows: Vec<_> = (0..2_500)
+    let rows: Vec<_> = (0..ROWS)
         .map(|number| match number % 100 {
             99 => json!({"long_url": "nonsense"}),
             _ => json!({"long_url": url(number)}),
         })
         .collect();
     let results = results(&send(&app, &key, json!(rows)).await);
-    assert_eq!(results.len(), 2_500);
+    assert_eq!(results.len(), ROWS);
     for (number, result) in results.iter().enumerate() {
         match number % 100 {
             99 => assert_eq!(result["error"]["code"], "INVALID_URL"),
             _ => assert_eq!(result["link"]["long_url"], url(number)),
         }
     }
-    let code = results[2_000]["link"]["short_code"].as_str().unwrap();
-    assert_eq!(app.follow(code).await.header("location"), Some(url(2_000).as_str()));
+    let code = results[ROWS - 500]["link"]["short_code"].as_str().unwrap();
+    assert_eq!(app.follow(code).await.header("location"), Some(url(ROWS - 500).as_str()));
 }
 
 #[tokio::test]
@@ -183,6 +185,17 @@ async fn a_change_in_bulk_is_served_at_once() {
     let answer = send(&app, &key, json!([{"action": "delete", "short_code": "warm"}])).await;
     assert_eq!(outcomes(&answer), "204");
     assert_eq!(app.follow("warm").await.code(), "URL_DELETED");
+}
+
+#[tokio::test]
+async fn a_link_made_in_bulk_is_served_at_once_though_its_code_was_known_to_be_free() {
+    let app = TestApp::start().await;
+    let key = app.key("ann").await;
+    assert_eq!(app.follow("first").await.status, 404);
+    assert_eq!(app.follow("second").await.status, 404);
+    assert_eq!(outcomes(&send(&app, &key, json!([row("first"), row("second")])).await), "201 201");
+    assert_eq!(app.follow("first").await.status, 302);
+    assert_eq!(app.follow("second").await.status, 302);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use crate::support::{TestApp, TestRequest, TestResponse, Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use terse::app::Stores;
+use terse::links::bulk::BATCH_LEN;
 use terse_model::tenant::{Role, Tier};
 
 const URLS: &str = "/api/v1/urls";
@@ -303,25 +304,26 @@ async fn a_write_whose_answer_was_lost_is_found_by_the_repeat() {
 
 #[tokio::test]
 async fn a_bulk_call_that_broke_off_goes_on_where_it_stopped() {
+    const ROWS: usize = 2 * BATCH_LEN + 500;
     let (app, breaking) = breaking_app(&[("rate_limits", "on")]).await;
     // 10,000 an hour: neither the rows that were made nor the repeats count twice.
     let key = app.key_of("ann", Role::Member, Tier::Bulk).await;
     let url = |number: usize| format!("https://example.com/{number}");
-    let rows: Vec<_> = (0..3_500).map(|number| json!({"long_url": url(number)})).collect();
+    let rows: Vec<_> = (0..ROWS).map(|number| json!({"long_url": url(number)})).collect();
     let send = || app.post(BULK).bearer(&key).keyed("long").json(json!(rows)).send();
     breaking.break_after(2);
     let broken = send().await;
     assert_eq!((broken.status, broken.code().as_str()), (503, "UNAVAILABLE"));
     assert!(broken.header("retry-after").is_some());
     let list = app.get(&format!("{URLS}?limit=1")).bearer(&key).send().await.json();
-    assert_eq!(list["links"][0]["long_url"], url(1_999), "two batches are there");
+    assert_eq!(list["links"][0]["long_url"], url(2 * BATCH_LEN - 1), "two batches are there");
     let still_broken = send().await;
     assert_eq!(still_broken.status, 503);
     breaking.mend();
     let whole = send().await;
     assert_eq!((whole.status, is_replay(&whole)), (200, false));
     let results = whole.json()["results"].as_array().unwrap().clone();
-    assert_eq!(results.len(), 3_500);
+    assert_eq!(results.len(), ROWS);
     let mut codes = BTreeSet::new();
     for (number, result) in results.iter().enumerate() {
         assert_eq!((&result["status"], &result["link"]["long_url"]), (&json!(201), &json!(url(number))));
@@ -338,7 +340,7 @@ async fn a_bulk_call_that_broke_off_goes_on_where_it_stopped() {
         let Some(cursor) = page["next_cursor"].as_str() else { break };
         query = format!("limit=1000&cursor={cursor}");
     }
-    assert_eq!(listed, 3_500);
+    assert_eq!(listed, ROWS);
 }
 
 #[tokio::test]

@@ -126,7 +126,7 @@ pub struct RowAnswer {
 
 /// Create, change and delete many links
 ///
-/// A JSON array, or NDJSON with a row a line: up to 100,000 rows and 64 MiB. Rows are committed in batches of 1,000; a
+/// A JSON array, or NDJSON with a row a line: up to 100,000 rows and 64 MiB. Rows are committed in batches of 2,500; a
 /// row that is refused does not stop the others. With an `Idempotency-Key`, a repeat of a call that broke off goes on
 /// where it stopped.
 #[utoipa::path(
