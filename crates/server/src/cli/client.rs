@@ -15,6 +15,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -136,11 +137,11 @@ async fn connect(config: &Config) -> Result<Option<Transport>> {
 }
 
 /// The body of a success as JSON (null if there is none); otherwise what the problem says.
-pub async fn read_json(response: Response<Body>) -> Result<Value> {
+pub async fn read_json<T: DeserializeOwned>(response: Response<Body>) -> Result<T> {
     let status = response.status();
     let body: Bytes = response.into_body().collect().await.context("the answer broke off")?.to_bytes();
     if status.is_success() {
-        return if body.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_slice(&body)?) };
+        return Ok(serde_json::from_slice(if body.is_empty() { b"null" } else { &body })?);
     }
     let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
     let code = problem["code"].as_str().map(|code| format!(" ({code})")).unwrap_or_default();

@@ -11,11 +11,13 @@ use csv::StringRecord;
 use http::header::CONTENT_TYPE;
 use http::{Method, Request};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, stdin};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tokio::sync::mpsc;
 
 /// What to import.
 #[derive(Debug, Args)]
@@ -30,7 +32,7 @@ pub struct Import {
     domain: Option<String>,
 }
 
-type Input = BufReader<Box<dyn Read>>;
+type Input = BufReader<Box<dyn Read + Send>>;
 /// A row, or why it is none; outside of that, why there can be no further one.
 type ReadRow = io::Result<Result<Map<String, Value>>>;
 
@@ -38,7 +40,7 @@ type ReadRow = io::Result<Result<Map<String, Value>>>;
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Rows in one call.
-const BATCH_LEN: usize = 5_000;
+const BATCH_LEN: usize = 20_000;
 /// Bytes after which a call takes no further row.
 const BATCH_BYTES: usize = 8 << 20;
 /// Longest row, in bytes: as much as a call takes that creates one link.
@@ -92,25 +94,32 @@ struct Report {
     refusals: Vec<(usize, String)>,
 }
 
-impl Report {
-    fn refuse(&mut self, row: usize, reason: String) {
-        self.refused += 1;
-        if self.refusals.len() < REFUSALS_SHOWN_MAX {
-            self.refusals.push((row, reason));
-        }
-    }
-}
-
 impl Import {
     /// Imports, and ends with a report. Exits with 1 when a row was refused.
     pub async fn run(self, client: &mut Client, out: &Output) -> Result<ExitCode> {
-        let (mut input, length) = self.open()?;
+        let (input, length) = self.open()?;
         let progress = progress_bar(length);
-        if input
-            .fill_buf()
-            .with_context(|| format!("cannot read {:?}", self.file))?
-            .starts_with(BYTE_ORDER_MARK)
-        {
+        let (batches, mut next) = mpsc::channel(1);
+        let read_progress = progress.clone();
+        // Nobody waits for it when a call fails: it may itself wait for a terminal.
+        let reading = std::thread::Builder::new()
+            .name("import".to_owned())
+            .spawn(move || self.read(input, &read_progress, &batches))?;
+        let mut report = Report::default();
+        while let Some(mut batch) = next.recv().await {
+            report.take_in(&mut batch, client).await?;
+            progress.set_message(format!("{} rows", report.rows));
+        }
+        reading.join().unwrap_or_else(|_| bail!("the reading of rows did not finish"))?;
+        progress.finish_and_clear();
+        print_report(out, &report)?;
+        Ok(if report.refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Reads all rows, one batch ahead of what is sent.
+    fn read(self, mut input: Input, progress: &ProgressBar, batches: &mpsc::Sender<Batch>) -> Result<()> {
+        let start = input.fill_buf().with_context(|| format!("cannot read {:?}", self.file))?;
+        if start.starts_with(BYTE_ORDER_MARK) {
             input.consume(BYTE_ORDER_MARK.len());
         }
         let first = input.fill_buf()?.iter().copied().find(|byte| !byte.is_ascii_whitespace());
@@ -124,27 +133,19 @@ impl Import {
             Format::Ndjson => Box::new(ndjson_rows(progress.wrap_read(input))),
             Format::Csv => Box::new(csv_rows(progress.wrap_read(input))?),
         };
-        let mut report = Report::default();
-        let (mut batch, mut bytes) = (Vec::with_capacity(BATCH_LEN), 0);
+        let mut batch = Batch::default();
         for row in rows {
-            report.rows += 1;
-            match row?.and_then(|row| self.translate(row)).and_then(Row::new) {
-                Ok(row) => {
-                    bytes += row.json.len();
-                    batch.push((report.rows, row));
-                }
-                Err(error) => report.refuse(report.rows, format!("{error:#}")),
+            batch.rows += 1;
+            if let Err(error) = row?.and_then(|row| batch.add(self.translate(row)?)) {
+                batch.refused.push((batch.rows, format!("{error:#}")));
             }
-            if batch.len() == BATCH_LEN || bytes >= BATCH_BYTES {
-                send(client, std::mem::take(&mut batch), &mut report).await?;
-                bytes = 0;
-                progress.set_message(format!("{} rows", report.rows));
+            let is_full = batch.rows == BATCH_LEN || batch.body.len() >= BATCH_BYTES;
+            if is_full && batches.blocking_send(std::mem::take(&mut batch)).is_err() {
+                return Ok(());
             }
         }
-        send(client, batch, &mut report).await?;
-        progress.finish_and_clear();
-        print_report(out, &report)?;
-        Ok(if report.refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        let _ = batches.blocking_send(batch);
+        Ok(())
     }
 
     /// The rows, and how many bytes they are if that is known.
@@ -246,44 +247,86 @@ fn cell_value(name: &str, cell: &str) -> Value {
     }
 }
 
-/// A row that can be sent.
-struct Row {
-    fields: Map<String, Value>,
-    json: String,
+/// Rows that were read together, and are sent in one call.
+#[derive(Default)]
+struct Batch {
+    rows: usize,
+    /// Those that can be sent, with their numbers in the batch.
+    requests: Vec<(usize, Map<String, Value>)>,
+    /// The same as NDJSON.
+    body: Vec<u8>,
+    /// The others, and why.
+    refused: Vec<(usize, String)>,
 }
 
-impl Row {
-    fn new(fields: Map<String, Value>) -> Result<Self> {
-        let json = serde_json::to_string(&fields)?;
-        if json.len() > ROW_LEN_MAX {
+/// What the report needs of a call's answer.
+#[derive(Deserialize)]
+struct Answer {
+    results: Vec<Outcome>,
+}
+
+#[derive(Deserialize)]
+struct Outcome {
+    status: u16,
+    error: Option<Refusal>,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    detail: Option<String>,
+}
+
+impl Batch {
+    fn add(&mut self, request: Map<String, Value>) -> Result<()> {
+        let before = self.body.len();
+        serde_json::to_writer(&mut self.body, &request)?;
+        if self.body.len() - before > ROW_LEN_MAX {
+            self.body.truncate(before);
             bail!("is longer than {ROW_LEN_MAX} bytes");
         }
-        Ok(Row { fields, json })
+        self.body.push(b'\n');
+        self.requests.push((self.rows, request));
+        Ok(())
+    }
+
+    async fn send(&mut self, client: &mut Client) -> Result<Vec<Outcome>> {
+        if self.requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        let body = Body::from(std::mem::take(&mut self.body));
+        let request = Request::post("/api/v1/urls/bulk").header(CONTENT_TYPE, "application/x-ndjson");
+        let Answer { results } = read_json(client.call(request, body).await?).await?;
+        if results.len() != self.requests.len() {
+            bail!("the server has answered {} of {} rows", results.len(), self.requests.len());
+        }
+        Ok(results)
     }
 }
 
-async fn send(client: &mut Client, batch: Vec<(usize, Row)>, report: &mut Report) -> Result<()> {
-    if batch.is_empty() {
-        return Ok(());
-    }
-    let mut body = String::new();
-    for (_, row) in &batch {
-        body.push_str(&row.json);
-        body.push('\n');
-    }
-    let request = Request::post("/api/v1/urls/bulk").header(CONTENT_TYPE, "application/x-ndjson");
-    let answer = read_json(client.call(request, Body::from(body)).await?).await?;
-    let results = answer["results"].as_array().map_or(&[][..], Vec::as_slice);
-    for ((number, row), result) in batch.iter().zip(results) {
-        match result["status"].as_u64() {
-            Some(201) => report.created += 1,
-            Some(200) => report.existing += 1,
-            Some(409) if is_there(client, &row.fields).await? => report.existing += 1,
-            _ => report
-                .refuse(*number, result["error"]["detail"].as_str().unwrap_or("no reason given").to_owned()),
+impl Report {
+    /// Sends a batch and counts what came of its rows.
+    async fn take_in(&mut self, batch: &mut Batch, client: &mut Client) -> Result<()> {
+        let outcomes = batch.send(client).await?;
+        let mut refused = std::mem::take(&mut batch.refused);
+        for ((row, request), outcome) in batch.requests.iter().zip(outcomes) {
+            match outcome.status {
+                201 => self.created += 1,
+                200 => self.existing += 1,
+                409 if is_there(client, request).await? => self.existing += 1,
+                _ => {
+                    let detail = outcome.error.and_then(|error| error.detail);
+                    refused.push((*row, detail.unwrap_or_else(|| "no reason given".to_owned())));
+                }
+            }
         }
+        refused.sort_by_key(|(row, _)| *row);
+        self.refused += refused.len();
+        let room = REFUSALS_SHOWN_MAX - self.refusals.len();
+        let before = self.rows;
+        self.refusals.extend(refused.into_iter().take(room).map(|(row, reason)| (before + row, reason)));
+        self.rows += batch.rows;
+        Ok(())
     }
-    Ok(())
 }
 
 /// Whether the code of a row already leads where the row says.

@@ -52,7 +52,7 @@ fn wrote(file: &Path, bytes: usize) -> String {
 async fn save(client: &mut Client, path: &str, file: &Path) -> Result<usize> {
     let response = client.call(Request::get(path), axum::body::Body::empty()).await?;
     if !response.status().is_success() {
-        read_json(response).await?;
+        read_json::<serde_json::Value>(response).await?;
         bail!("the backup was refused");
     }
     let mut body = response.into_body();

@@ -308,7 +308,7 @@ async fn success(response: Response<Body>) -> Result<Response<Body>> {
     if response.status().is_success() {
         return Ok(response);
     }
-    read_json(response).await?;
+    read_json::<Value>(response).await?;
     bail!("the server refused without a reason")
 }
 
