@@ -25,7 +25,7 @@ WARM_UP_SECONDS = 3
 CACHED_LINK_BYTES = 340
 CACHE_SHARE = 0.01
 # Rows of one request of the import: as many as `terse import` sends.
-IMPORT_LEN = 5_000
+IMPORT_LEN = 20_000
 HEADS = ("situation", "requests/s", "user µs", "system µs", "total µs", "÷ usual", "p50 ms", "p99 ms", "p99.9 ms")
 VARIABLES = {
     "base": {},

@@ -119,6 +119,9 @@ struct Known {
     reserved: RwLock<Reserved>,
 }
 
+/// Lookups that share a transaction: enough to share its cost, few enough to leave some for the other reader.
+const LOOKUPS_LEN: usize = 16;
+
 /// Lists and the like that may wait; each reads some thousand rows at most.
 const QUERIES_LEN_MAX: usize = 256;
 
@@ -152,7 +155,11 @@ impl SqliteStore {
             instance,
             path: path.to_owned(),
             cache_kib: options.cache_kib,
-            lookups: Readers::start(connections(options.readers.max(1))?, options.queue_len_max),
+            lookups: Readers::start_sharing(
+                connections(options.readers.max(1))?,
+                options.queue_len_max,
+                LOOKUPS_LEN,
+            ),
             queries: Readers::start(connections(1)?, QUERIES_LEN_MAX),
             writer: Writer::start(writer, options.queue_len_max),
             known: Arc::new(Known {

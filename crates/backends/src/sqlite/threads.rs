@@ -20,19 +20,34 @@ pub(super) struct Readers {
 }
 
 impl Readers {
+    /// Threads that take one job after another.
     pub(super) fn start(connections: Vec<Connection>, queue_len_max: usize) -> Self {
+        Readers::start_sharing(connections, queue_len_max, 1)
+    }
+
+    /// Threads that take up to `batch_len` jobs at once, which then share a read transaction: for short ones, of
+    /// which its locks are a good part.
+    pub(super) fn start_sharing(
+        connections: Vec<Connection>,
+        queue_len_max: usize,
+        batch_len: usize,
+    ) -> Self {
         let (jobs, queue) = blocking::sync_channel::<ReadJob>(queue_len_max);
         // Held only while a thread waits for a job, never while it works.
         let queue = Arc::new(Mutex::new(queue));
         for (number, mut connection) in connections.into_iter().enumerate() {
             let queue = queue.clone();
             spawn(&format!("sqlite-read-{number}"), move || {
+                let mut batch = Vec::with_capacity(batch_len);
                 loop {
-                    let job = queue.lock().expect("no code panics under this lock").recv();
-                    match job {
-                        Ok(job) => job(&mut connection),
+                    let waiting = queue.lock().expect("no code panics under this lock");
+                    match waiting.recv() {
+                        Ok(job) => batch.push(job),
                         Err(blocking::RecvError) => return,
                     }
+                    batch.extend(waiting.try_iter().take(batch_len - 1));
+                    drop(waiting);
+                    read_batch(&mut connection, &mut batch);
                 }
             });
         }
@@ -53,6 +68,20 @@ impl Readers {
         });
         self.jobs.try_send(job).map_err(|_| overloaded("readers"))?;
         answer.await.unwrap_or_else(|_| Err(panicked()))
+    }
+}
+
+/// Runs jobs, several of them in one transaction. It begins when all of them have been asked, so that each sees every
+/// commit that was answered before.
+fn read_batch(connection: &mut Connection, batch: &mut Vec<ReadJob>) {
+    let execute = |connection: &Connection, sql: &str| {
+        connection.prepare_cached(sql).and_then(|mut statement| statement.execute([])).map(drop)
+    };
+    // Where it can't begin, each job finds out for itself.
+    let is_shared = batch.len() > 1 && execute(connection, "BEGIN").is_ok();
+    batch.drain(..).for_each(|job| job(connection));
+    if is_shared && execute(connection, "COMMIT").is_err() {
+        undo(connection);
     }
 }
 
@@ -226,4 +255,48 @@ fn panicked() -> StoreError {
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     thread::Builder::new().name(name.to_owned()).spawn(work).expect("the system starts a thread")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn count(connection: &Connection) -> Result<i64> {
+        connection.query_row("SELECT count(*) FROM rows", [], |row| row.get(0)).map_err(store_error)
+    }
+
+    #[tokio::test]
+    async fn lookups_share_a_transaction_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let writer = schema::open_connection(&path, 64, false).unwrap();
+        writer.execute_batch("CREATE TABLE rows (id INTEGER PRIMARY KEY)").unwrap();
+        let reader = schema::open_connection(&path, 64, true).unwrap();
+        let readers = Readers::start_sharing(vec![reader], 100, 8);
+        let (go_on, wait) = blocking::channel::<()>();
+        let busy = readers.run(move |_| {
+            let _ = wait.recv_timeout(Duration::from_secs(10));
+            Ok(())
+        });
+        let failing = readers.run(|_| -> Result<()> { Err(StoreError::Timeout) });
+        let panicking = readers.run(|_| -> Result<()> { panic!("as asked") });
+        let broken = readers.run(|connection| connection.execute_batch("nonsense").map_err(store_error));
+        let shared = readers.run(|connection| Ok((count(connection)?, connection.is_autocommit())));
+        let queue = async {
+            // All of them are in the queue by now.
+            tokio::task::yield_now().await;
+            writer.execute_batch("INSERT INTO rows VALUES (1), (2)").unwrap();
+            go_on.send(()).unwrap();
+        };
+        let (busy, failing, panicking, broken, shared, ()) =
+            tokio::join!(busy, failing, panicking, broken, shared, queue);
+        busy.unwrap();
+        assert!(failing.is_err() && panicking.is_err() && broken.is_err());
+        // It sees what was committed before it began, though it was asked earlier.
+        assert_eq!(shared.unwrap(), (2, false));
+        writer.execute_batch("INSERT INTO rows VALUES (3)").unwrap();
+        let alone = readers.run(|connection| Ok((count(connection)?, connection.is_autocommit())));
+        assert_eq!(alone.await.unwrap(), (3, true));
+    }
 }
