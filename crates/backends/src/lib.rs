@@ -3,4 +3,5 @@
 //! One module a database, each an implementation of the traits in [`terse_model::store`].
 
 pub mod memory;
+pub mod priority;
 pub mod sqlite;

@@ -309,7 +309,10 @@ fn start_background() -> (Handle, oneshot::Sender<()>) {
         .expect("the system starts a runtime");
     let handle = runtime.handle().clone();
     let (end, ended) = oneshot::channel();
-    let work = move || drop(runtime.block_on(ended));
+    let work = move || {
+        terse_backends::priority::give_way();
+        drop(runtime.block_on(ended));
+    };
     std::thread::Builder::new()
         .name("background".to_owned())
         .spawn(work)

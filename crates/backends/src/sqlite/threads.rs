@@ -150,9 +150,19 @@ where
 }
 
 impl Writer {
-    pub(super) fn start(mut connection: Connection, queue_len_max: usize) -> Self {
+    pub(super) fn start(connection: Connection, queue_len_max: usize) -> Self {
+        Writer::start_after(|| (), connection, queue_len_max)
+    }
+
+    /// The same, on a thread that gives way to others: nobody waits for what it writes.
+    pub(super) fn start_in_background(connection: Connection, queue_len_max: usize) -> Self {
+        Writer::start_after(crate::priority::give_way, connection, queue_len_max)
+    }
+
+    fn start_after(prepare: fn(), mut connection: Connection, queue_len_max: usize) -> Self {
         let (jobs, mut queue) = mpsc::channel::<Box<dyn WriteJob>>(queue_len_max);
         let thread = spawn("sqlite-write", move || {
+            prepare();
             let mut batch = Vec::new();
             while queue.blocking_recv_many(&mut batch, BATCH_LEN_MAX) > 0 {
                 write_batch(&mut connection, std::mem::take(&mut batch));

@@ -48,6 +48,7 @@ impl Passwords {
         for number in 0..threads {
             let queue = queue.clone();
             let work = move || {
+                terse_backends::priority::give_way();
                 loop {
                     let job = queue.lock().expect("no code panics under this lock").recv();
                     match job {

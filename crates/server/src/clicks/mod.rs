@@ -188,7 +188,10 @@ pub async fn start(
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(journal_error)?;
     let thread = std::thread::Builder::new()
         .name("clicks".to_owned())
-        .spawn(move || runtime.block_on(pipeline.run(ordered)))
+        .spawn(move || {
+            terse_backends::priority::give_way();
+            runtime.block_on(pipeline.run(ordered));
+        })
         .map_err(journal_error)?;
     let recorder = if config.are_recorded {
         let countries = match &config.country_file {

@@ -99,7 +99,7 @@ impl SqliteClickStore {
             keeps_raw: options.keeps_raw,
             queries: Readers::start(connections(READERS)?, options.queue_len_max),
             scans: Readers::start(connections(SCANNERS)?, options.queue_len_max),
-            writer: Writer::start(writer, options.queue_len_max),
+            writer: Writer::start_in_background(writer, options.queue_len_max),
         })
     }
 
