@@ -39,7 +39,9 @@ def mixed(options, server, codes, folder):
     """Redirects over more links than the cache holds, unknown codes, creates and statistics, all at once."""
     key = server.admin_key()
     usual = write_requests(folder / "codes.tsv", codes)
-    unknown = write_requests(folder / "unknown.tsv", make_codes(CODES_LEN, SEED + 1))
+    # Longer than those that are made meanwhile, of which some would be the same in an hour.
+    unknown_codes = [f"{code}-unknown" for code in make_codes(CODES_LEN, SEED + 1)]
+    unknown = write_requests(folder / "unknown.tsv", unknown_codes)
     asked = cycle(codes)
     rows = [row(server, "start", {}, 0)]
     for minute in range(1, options.minutes + 1):
