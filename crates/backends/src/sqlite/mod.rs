@@ -161,7 +161,7 @@ impl SqliteStore {
                 LOOKUPS_LEN,
             ),
             queries: Readers::start(connections(1)?, QUERIES_LEN_MAX),
-            writer: Writer::start(writer, options.queue_len_max),
+            writer: Writer::start(writer, options.queue_len_max, || ()),
             known: Arc::new(Known {
                 mark: AtomicU64::new(mark),
                 reserved: RwLock::new(reserved.map_or(Reserved::TooMany, Reserved::Known)),

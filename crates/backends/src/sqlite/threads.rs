@@ -74,9 +74,6 @@ impl Readers {
 /// Runs jobs, several of them in one transaction. It begins when all of them have been asked, so that each sees every
 /// commit that was answered before.
 fn read_batch(connection: &mut Connection, batch: &mut Vec<ReadJob>) {
-    let execute = |connection: &Connection, sql: &str| {
-        connection.prepare_cached(sql).and_then(|mut statement| statement.execute([])).map(drop)
-    };
     // Where it can't begin, each job finds out for itself.
     let is_shared = batch.len() > 1 && execute(connection, "BEGIN").is_ok();
     batch.drain(..).for_each(|job| job(connection));
@@ -150,16 +147,8 @@ where
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, queue_len_max: usize) -> Self {
-        Writer::start_after(|| (), connection, queue_len_max)
-    }
-
-    /// The same, on a thread that gives way to others: nobody waits for what it writes.
-    pub(super) fn start_in_background(connection: Connection, queue_len_max: usize) -> Self {
-        Writer::start_after(crate::priority::give_way, connection, queue_len_max)
-    }
-
-    fn start_after(prepare: fn(), mut connection: Connection, queue_len_max: usize) -> Self {
+    /// A thread that calls `prepare` before it takes jobs.
+    pub(super) fn start(mut connection: Connection, queue_len_max: usize, prepare: fn()) -> Self {
         let (jobs, mut queue) = mpsc::channel::<Box<dyn WriteJob>>(queue_len_max);
         let thread = spawn("sqlite-write", move || {
             prepare();
@@ -207,10 +196,7 @@ fn write_batch(connection: &mut Connection, mut batch: Vec<Box<dyn WriteJob>>) {
 }
 
 fn transaction(connection: &mut Connection, batch: &mut [Box<dyn WriteJob>]) -> Result<()> {
-    let execute = |sql: &str| -> Result<()> {
-        let mut statement = connection.prepare_cached(sql).map_err(store_error)?;
-        statement.execute([]).map(drop).map_err(store_error)
-    };
+    let execute = |sql: &str| execute(connection, sql);
     // An earlier rollback may itself have failed, on a full disk for instance.
     undo(connection);
     let result = (|| {
@@ -232,6 +218,11 @@ fn transaction(connection: &mut Connection, batch: &mut [Box<dyn WriteJob>]) -> 
         undo(connection);
     }
     result
+}
+
+fn execute(connection: &Connection, sql: &str) -> Result<()> {
+    let mut statement = connection.prepare_cached(sql).map_err(store_error)?;
+    statement.execute([]).map(drop).map_err(store_error)
 }
 
 fn undo(connection: &Connection) {

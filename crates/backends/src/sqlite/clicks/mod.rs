@@ -20,6 +20,7 @@ mod upkeep;
 
 use super::threads::{Readers, Writer};
 use super::{OpenError, store_error};
+use crate::priority::give_way;
 use async_trait::async_trait;
 use rusqlite::{Connection, Params, params};
 use std::ops::Range;
@@ -99,7 +100,7 @@ impl SqliteClickStore {
             keeps_raw: options.keeps_raw,
             queries: Readers::start(connections(READERS)?, options.queue_len_max),
             scans: Readers::start(connections(SCANNERS)?, options.queue_len_max),
-            writer: Writer::start_in_background(writer, options.queue_len_max),
+            writer: Writer::start(writer, options.queue_len_max, give_way),
         })
     }
 
