@@ -14,7 +14,7 @@ use ids::Ids;
 use std::sync::Arc;
 use terse_model::code::ReservedWords;
 use terse_model::code_space::CodeSpace;
-use terse_model::link::{LinkKey, LinkRecord};
+use terse_model::link::{Link, LinkKey, LinkRecord};
 use terse_model::store::{LinkStore, LinkWrite, LinkWritten, Receipt, StoreError};
 use terse_model::tenant::{Actor, SecretHash, UserId};
 
@@ -65,40 +65,28 @@ impl Links {
     ) -> Result<Vec<LinkWritten>, StoreError> {
         let cache = self.redirect.resolver.cache();
         // A new link is about to be followed; many at once would only push out what is.
-        let is_alone = writes.len() == 1;
-        let mut fills = Vec::with_capacity(writes.len());
-        let mut changes = Vec::with_capacity(writes.len());
-        for write in &writes {
-            match write {
-                LinkWrite::Insert(new) if is_alone => {
-                    fills.push(Some((cache.begin_fill(&new.link.key), new.link.clone())));
-                }
-                LinkWrite::Insert(new) => {
-                    fills.push(None);
-                    changes.push(new.link.key.clone());
-                }
-                LinkWrite::Change { key, .. } => {
-                    fills.push(None);
-                    changes.push(key.clone());
-                }
-            }
-        }
+        let fill = match &writes[..] {
+            [LinkWrite::Insert(new)] => Some((cache.begin_fill(&new.link.key), new.link.clone())),
+            _ => None,
+        };
+        let key_of = |write: &LinkWrite| match write {
+            LinkWrite::Insert(new) => new.link.key.clone(),
+            LinkWrite::Change { key, .. } => key.clone(),
+        };
+        let changed = if fill.is_some() { Vec::new() } else { writes.iter().map(key_of).collect() };
         let written = self.store.links_write(writes, receipt).await;
-        let now = self.clock.now();
         if let Ok(written) = &written {
-            for (fill, outcome) in fills.into_iter().zip(written) {
-                if let LinkWritten::Inserted = outcome {
-                    self.metrics.links_created.inc();
-                    if let Some((fill, link)) = fill {
-                        let record = LinkRecord::Present(Arc::unwrap_or_clone(link));
-                        fill.finish(crate::redirect::cache::Known::of(Some(record)), now);
-                    }
-                }
+            let inserted = written.iter().filter(|outcome| matches!(outcome, LinkWritten::Inserted)).count();
+            self.metrics.links_created.inc_by(inserted as u64);
+            if let Some((fill, link)) = fill
+                && inserted == 1
+            {
+                let record = LinkRecord::Present(Link::clone(&link));
+                fill.finish(crate::redirect::cache::Known::of(Some(record)), self.clock.now());
             }
         }
-        // After the fills, for a link that one batch creates and changes; and also after a failure, since a write
-        // that was not answered may have been made.
-        changes.iter().for_each(|key| cache.invalidate(key));
+        // Also after a failure, since a write that was not answered may have been made.
+        changed.iter().for_each(|key| cache.invalidate(key));
         written
     }
 }
