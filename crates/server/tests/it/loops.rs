@@ -5,12 +5,14 @@ use crate::support::loops::on_both_loops;
 use crate::support::raw::{RawConnection, exchange, until};
 use crate::support::{Logged, Method, Place, TestApp, TestRequest, Value, json};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use terse::redirect::UNSENT_TIMEOUT;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 on_both_loops!(
     a_client_that_reads_slowly_gets_every_answer_in_order,
+    a_client_that_takes_nothing_is_given_up,
     a_head_may_be_cut_anywhere,
     requests_wait_behind_one_that_waits_for_the_store,
     an_answer_that_is_waited_for_is_sent_at_the_end,
@@ -89,6 +91,35 @@ async fn a_client_that_reads_slowly_gets_every_answer_in_order(io: &str) {
     }
     drop(sending.await.unwrap().unwrap());
     assert_eq!(reading.read(&mut chunk).await.unwrap(), 0, "there is no answer too many");
+}
+
+async fn a_client_that_takes_nothing_is_given_up(io: &str) {
+    let (app, links) = app_with_links(io, 1).await;
+    // Much more than the buffers between the two hold, in both directions.
+    let padding = "p".repeat(200);
+    let request = format!("GET /{} HTTP/1.1\r\nhost: x\r\npadding: {padding}\r\n\r\n", links[0].0);
+    let requests = request.repeat(200_000);
+    let ask = async || {
+        let (reading, mut writing) = TcpStream::connect(app.address()).await.unwrap().into_split();
+        let requests = requests.clone();
+        (reading, tokio::spawn(async move { writing.write_all(requests.as_bytes()).await }))
+    };
+    let (_unread, deaf) = ask().await;
+    let (mut reading, slow) = ask().await;
+    let connections = || app.running.app.metrics.connections.get();
+    until(|| connections() == 2).await;
+    let mut chunk = vec![0; 512 << 10];
+    let began = Instant::now();
+    // Who takes something keeps the connection, when the other one has lost it, too.
+    let mut seconds_left = 5;
+    while seconds_left > 0 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        reading.read_exact(&mut chunk).await.unwrap();
+        seconds_left -= i32::from(connections() == 1);
+        assert!(began.elapsed() < 3 * UNSENT_TIMEOUT, "who reads nothing is still there");
+    }
+    assert!(deaf.await.unwrap().is_err(), "somebody has read all requests");
+    assert!(!slow.is_finished(), "there is more to be read");
 }
 
 async fn a_head_may_be_cut_anywhere(io: &str) {
