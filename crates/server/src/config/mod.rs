@@ -204,6 +204,8 @@ pub struct StoreConfig {
     pub readers: usize,
     /// Page cache of each connection, in KiB.
     pub cache_kib: u32,
+    /// Rows of a bulk call in one transaction.
+    pub batch_len: usize,
 }
 
 /// The background sweeper.
@@ -326,6 +328,7 @@ impl Check<'_> {
             timeout: Duration::from_millis(self.number("store_timeout_ms", 1..=60_000)?),
             readers: self.number("store_readers", 1..=256)? as usize,
             cache_kib: self.number("store_cache_kib", 64..=64 << 20)? as u32,
+            batch_len: self.number("store_batch_len", 1..=100_000)? as usize,
         };
         let sweeper = SweeperConfig {
             interval: self.seconds("sweep_interval_s", 1..=86_400)?,

@@ -62,6 +62,7 @@ pub const KEYS: &[Key] = &[
     key("store_timeout_ms", "2000"),
     key("store_readers", "2"),
     key("store_cache_kib", "8192"),
+    key("store_batch_len", "2500"),
     key("sweep_interval_s", "60"),
     key("sweep_grace_s", "86400"),
     key("sweep_batch_len", "5000"),

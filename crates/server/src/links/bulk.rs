@@ -8,9 +8,6 @@ use std::sync::Arc;
 use terse_model::link::Link;
 use terse_model::store::{LinkWrite, LinkWritten, Receipt, StoreError};
 
-/// Rows that are committed at once.
-pub const BATCH_LEN: usize = 2_500;
-
 /// One row.
 #[derive(Clone, Debug)]
 pub enum BulkRow {
@@ -42,7 +39,7 @@ enum Kind {
 }
 
 impl Links {
-    /// Commits a batch of at most [`BATCH_LEN`] rows. `receipt` is given what makes outcomes of what was written,
+    /// Commits a batch of rows. `receipt` is given what makes outcomes of what was written,
     /// so that the answer can be kept in the same transaction.
     pub async fn bulk(
         &self,

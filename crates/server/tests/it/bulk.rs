@@ -2,7 +2,6 @@
 
 use crate::support::connection::announce;
 use crate::support::{TestApp, TestResponse, Value, json};
-use terse::links::bulk::BATCH_LEN;
 use terse_model::tenant::{Role, Tier};
 
 const BULK: &str = "/api/v1/urls/bulk";
@@ -89,8 +88,8 @@ async fn each_row_has_its_own_outcome_in_the_order_asked() {
 
 #[tokio::test]
 async fn the_order_is_kept_over_many_batches() {
-    const ROWS: usize = 2 * BATCH_LEN + 500;
-    let app = TestApp::start().await;
+    const ROWS: usize = 2_500;
+    let app = TestApp::with(&[("store_batch_len", "999")]).await;
     let key = app.key("ann").await;
     let url = |number: usize| format!("https://example.com/{number}");
     let rows: Vec<_> = (0..ROWS)

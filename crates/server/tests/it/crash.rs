@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use terse::links::bulk::BATCH_LEN;
+use terse::http::api::bulk::KEPT_BATCH_LEN;
 use tokio::task::JoinSet;
 
 const ROUNDS: usize = 25;
@@ -194,7 +194,7 @@ async fn a_repeat_after_a_kill_makes_no_second_link() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bulk_call_that_a_kill_broke_off_is_continued_by_its_repeat() {
-    const ROWS: usize = 3 * BATCH_LEN + 500;
+    const ROWS: usize = 3 * KEPT_BATCH_LEN + 500;
     let place = Place::new();
     let key = place.key("load");
     let mut server = place.start();

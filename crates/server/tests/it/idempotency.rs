@@ -6,7 +6,7 @@ use crate::support::{TestApp, TestRequest, TestResponse, Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use terse::app::Stores;
-use terse::links::bulk::BATCH_LEN;
+use terse::http::api::bulk::KEPT_BATCH_LEN;
 use terse_model::tenant::{Role, Tier};
 
 const URLS: &str = "/api/v1/urls";
@@ -304,8 +304,8 @@ async fn a_write_whose_answer_was_lost_is_found_by_the_repeat() {
 
 #[tokio::test]
 async fn a_bulk_call_that_broke_off_goes_on_where_it_stopped() {
-    const ROWS: usize = 2 * BATCH_LEN + 500;
-    let (app, breaking) = breaking_app(&[("rate_limits", "on")]).await;
+    const ROWS: usize = 2 * KEPT_BATCH_LEN + 500;
+    let (app, breaking) = breaking_app(&[("rate_limits", "on"), ("store_batch_len", "700")]).await;
     // 10,000 an hour: neither the rows that were made nor the repeats count twice.
     let key = app.key_of("ann", Role::Member, Tier::Bulk).await;
     let url = |number: usize| format!("https://example.com/{number}");
@@ -316,7 +316,7 @@ async fn a_bulk_call_that_broke_off_goes_on_where_it_stopped() {
     assert_eq!((broken.status, broken.code().as_str()), (503, "UNAVAILABLE"));
     assert!(broken.header("retry-after").is_some());
     let list = app.get(&format!("{URLS}?limit=1")).bearer(&key).send().await.json();
-    assert_eq!(list["links"][0]["long_url"], url(2 * BATCH_LEN - 1), "two batches are there");
+    assert_eq!(list["links"][0]["long_url"], url(2 * KEPT_BATCH_LEN - 1), "two batches are there");
     let still_broken = send().await;
     assert_eq!(still_broken.status, 503);
     breaking.mend();

@@ -14,7 +14,7 @@ use crate::http::error::{
     ApiError, BodyProblems, ErrorCode, KeyProblems, Problem, REQUEST_ID, add_rate_headers, request_id,
 };
 use crate::limit::Verdict;
-use crate::links::bulk::{BATCH_LEN, BulkOutcome, BulkRow};
+use crate::links::bulk::{BulkOutcome, BulkRow};
 use crate::links::change::ChangeLink;
 use crate::links::create::Created;
 use crate::links::delete::DeleteLink;
@@ -37,6 +37,8 @@ use utoipa::ToSchema;
 
 /// Rows that one call takes.
 pub const ROWS_LEN_MAX: usize = 100_000;
+/// Rows that a call with an idempotency key commits at once.
+pub const KEPT_BATCH_LEN: usize = 2_500;
 
 /// A row: a link to create, or, with an `action`, one to change or delete.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -126,9 +128,9 @@ pub struct RowAnswer {
 
 /// Create, change and delete many links
 ///
-/// A JSON array, or NDJSON with a row a line: up to 100,000 rows and 64 MiB. Rows are committed in batches of 2,500; a
-/// row that is refused does not stop the others. With an `Idempotency-Key`, a repeat of a call that broke off goes on
-/// where it stopped.
+/// A JSON array, or NDJSON with a row a line: up to 100,000 rows and 64 MiB. Rows are committed in batches, of 2,500
+/// unless configured otherwise; a row that is refused does not stop the others. With an `Idempotency-Key`, a repeat of
+/// a call that broke off goes on where it stopped.
 #[utoipa::path(
     post, path = "/api/v1/urls/bulk", operation_id = "bulkLinks", tag = "Links",
     request_body(content((Vec<BulkRowRequest> = "application/json"))),
@@ -211,8 +213,10 @@ async fn run(
     let turn = app.idempotency.begin(app, context, &payload.bytes).await?;
     let kept = turn.as_ref().map_or(&[][..], |turn| &turn.kept);
     let kept_of = |part: usize| kept.binary_search_by_key(&(part as u32), |kept| kept.part).ok();
+    // Answers are kept by batches, which must be the same for a repeat whatever is configured by then.
+    let batch_len = if turn.is_some() { KEPT_BATCH_LEN } else { app.config.store.batch_len };
     let check = |part: usize| -> Option<Vec<_>> {
-        let batch = rows.chunks(BATCH_LEN).nth(part).filter(|_| kept_of(part).is_none())?;
+        let batch = rows.chunks(batch_len).nth(part).filter(|_| kept_of(part).is_none())?;
         Some(batch.iter().map(|row| check_row(app, context, row)).collect())
     };
     let mut results = String::from("{\"results\":[");
@@ -220,7 +224,7 @@ async fn run(
     let mut next = check(0);
     // What was written last, and is rendered while the store writes what follows.
     let mut written: Option<Written> = None;
-    for part in 0..rows.len().div_ceil(BATCH_LEN) {
+    for part in 0..rows.len().div_ceil(batch_len) {
         let Some(checked) = next.take().or_else(|| check(part)) else {
             written.take().into_iter().for_each(|written| push_results(&mut results, &written.render(app)));
             let kept = kept_of(part).map(|at| String::from_utf8_lossy(&kept[at].answer));
@@ -275,7 +279,7 @@ async fn run(
     results.push_str("]}");
     tracing::info!(rows = rows.len(), "Wrote {} links in bulk", rows.len());
     let mut response = json_text_response(StatusCode::OK, results);
-    if !kept.is_empty() && kept.len() * BATCH_LEN >= rows.len() {
+    if !kept.is_empty() && kept.len() * batch_len >= rows.len() {
         response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
     }
     if let Some(verdict) = verdict {
