@@ -19,12 +19,11 @@ use crate::links::ids::Ids;
 use crate::metrics::Metrics;
 use crate::redirect::{Handler, Resolver};
 use crate::sweeper;
-use crate::workers;
+use crate::workers::{self, Workers};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use terse_backends::sqlite::clicks::{SqliteClickOptions, SqliteClickStore};
 use terse_backends::sqlite::{OpenError, SqliteOptions, SqliteStore};
 use terse_model::click_store::ClickStore;
@@ -405,7 +404,7 @@ pub struct Running {
     /// What it serves.
     pub app: Arc<App>,
     stop: watch::Sender<bool>,
-    workers: Vec<JoinHandle<()>>,
+    workers: Workers,
     clicks: clicks::Running,
     // Released last: the socket in the run folder, and the lock on the data folder.
     data_dir: DataDir,
@@ -481,13 +480,19 @@ impl Running {
         Ok(Running { address, app, stop, workers, clicks: started.running, data_dir })
     }
 
+    /// Waits until a worker has ended, which none does by itself: connections that it had are gone, and those to come
+    /// may find nobody.
+    pub async fn worker_ended(&mut self) {
+        self.workers.one_ended().await;
+    }
+
     /// Stops accepting, lets requests finish, and returns when all have, or when the drain time is over.
     pub async fn stop(self) {
         let Running { app, stop, workers, clicks, data_dir, .. } = self;
         app.stopping.store(true, Ordering::Relaxed);
         let _ = stop.send(true);
         let deadline = tokio::time::Instant::now() + app.config.http.drain_timeout;
-        while workers.iter().any(|worker| !worker.is_finished()) {
+        while !workers.have_ended() {
             if tokio::time::Instant::now() >= deadline {
                 tracing::warn!("Some requests did not finish in time");
                 break;

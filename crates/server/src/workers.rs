@@ -13,7 +13,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// The loop that all workers run.
 #[derive(Debug)]
@@ -73,6 +73,25 @@ fn reason(error: &io::Error) -> &'static str {
     }
 }
 
+/// The threads of all workers.
+#[derive(Debug)]
+pub struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    ended: mpsc::Receiver<()>,
+}
+
+impl Workers {
+    /// Waits until one of them has ended, as each does when it is told to, and else when its loop has failed.
+    pub async fn one_ended(&mut self) {
+        let _ = self.ended.recv().await;
+    }
+
+    /// Whether all of them have.
+    pub fn have_ended(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+}
+
 /// Takes the listeners of all workers and starts their threads. `beside` is what the first one does besides: it begins
 /// on its runtime, and returns a handle to what has to have ended before the worker does.
 pub fn start(
@@ -82,13 +101,14 @@ pub fn start(
     journal: Option<&Journal>,
     stopped: &watch::Receiver<bool>,
     beside: impl FnOnce() -> tokio::task::JoinHandle<()> + Send + 'static,
-) -> Result<Vec<JoinHandle<()>>, StartError> {
+) -> Result<Workers, StartError> {
     let workers = listeners.len();
     let mut rings = match chosen {
         Loop::Hyper => Vec::new(),
         Loop::Uring(rings) => rings,
     };
     let mut beside = Some(beside);
+    let (ending, ended) = mpsc::channel(1);
     let mut threads = Vec::new();
     for (number, listener) in listeners.into_iter().enumerate() {
         let runtime =
@@ -107,7 +127,7 @@ pub fn start(
                 let (short_codes, rest) =
                     uring::halves(server, runtime.handle().clone()).map_err(StartError::Worker)?;
                 let enter_loop = enter(number);
-                threads.push(spawn(name.clone(), move || {
+                threads.push(spawn(name.clone(), &ending, move || {
                     enter_loop();
                     if let Err(error) = short_codes.serve(ring, listener) {
                         tracing::error!(%error, "A worker's io_uring loop failed: {error}");
@@ -116,12 +136,12 @@ pub fn start(
                 (format!("{name}-http"), enter(workers + number), Serves::Rest(rest))
             }
         };
-        threads.push(spawn(name, move || {
+        threads.push(spawn(name, &ending, move || {
             enter();
             run(runtime, serves, stopped, beside);
         })?);
     }
-    Ok(threads)
+    Ok(Workers { threads, ended })
 }
 
 /// What a runtime serves.
@@ -151,6 +171,52 @@ fn run(
     });
 }
 
-fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+/// Says that a thread has ended, be it by a panic.
+struct Ending(mpsc::Sender<()>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // One word is enough.
+        let _ = self.0.try_send(());
+    }
+}
+
+fn spawn(
+    name: String,
+    ending: &mpsc::Sender<()>,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, StartError> {
+    let ending = Ending(ending.clone());
+    let work = move || {
+        let _ending = ending;
+        work();
+    };
     std::thread::Builder::new().name(name).spawn(work).map_err(StartError::Worker)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_thread_that_ends_by_itself_is_noticed() {
+        for fails in [false, true] {
+            let (ending, ended) = mpsc::channel(1);
+            let (go_on, wait) = std::sync::mpsc::channel::<()>();
+            let alive = spawn("alive".to_owned(), &ending, move || while wait.recv().is_ok() {}).unwrap();
+            let mut workers = Workers { threads: vec![alive], ended };
+            let early = tokio::time::timeout(Duration::from_millis(100), workers.one_ended()).await;
+            assert!(early.is_err(), "nobody has ended");
+            workers
+                .threads
+                .push(spawn("ends".to_owned(), &ending, move || assert!(!fails, "as asked")).unwrap());
+            workers.one_ended().await;
+            assert!(!workers.have_ended(), "the other one goes on");
+            drop(go_on);
+            while !workers.have_ended() {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
 }

@@ -11,7 +11,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT. Fails when a worker ends before.
 pub fn run(config: Config, unknown_variables: &[String]) -> Result<ExitCode> {
     log_to_stderr(&config.log, config.log_json);
     for variable in unknown_variables {
@@ -23,18 +23,23 @@ pub fn run(config: Config, unknown_variables: &[String]) -> Result<ExitCode> {
         // Before anything starts, so that a signal during the start is not lost.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let running = Running::start(config, Clock::System).await.context("terse could not start")?;
+        let mut running = Running::start(config, Clock::System).await.context("terse could not start")?;
         // A server that nobody reads serves all the same.
         if let Err(error) = writeln!(std::io::stdout(), "{}", welcome(&running)) {
             tracing::warn!(%error, "Could not print where terse listens: {error}");
         }
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        let code = tokio::select! {
+            _ = terminate.recv() => ExitCode::SUCCESS,
+            _ = interrupt.recv() => ExitCode::SUCCESS,
+            () = running.worker_ended() => {
+                // Half a server helps nobody; whoever supervises it starts a whole one.
+                tracing::error!("A worker has ended by itself, so terse stops");
+                ExitCode::FAILURE
+            }
+        };
         tracing::info!("Stopping: requests that are under way finish first");
         running.stop().await;
-        Ok(ExitCode::SUCCESS)
+        Ok(code)
     })
 }
 
