@@ -38,14 +38,15 @@ def shell(script, *args):
     )
 
 
-def build(packages):
+def build(packages, flags=(), env=None):
     """Builds the programs of these packages and gives the path of each by its name."""
     binaries = {}
     for package in sorted(packages):
         say(f"building {package}")
         done = subprocess.run(
-            ["cargo", "build", "--release", "-p", package, "--bins", "--message-format=json-render-diagnostics"],
+            ["cargo", "build", "--release", "-p", package, "--bins", "--message-format=json-render-diagnostics", *flags],
             cwd=ROOT,
+            env=env,
             stdout=subprocess.PIPE,
             text=True,
         )
