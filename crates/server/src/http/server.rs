@@ -26,12 +26,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::borrow::Cow;
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
@@ -96,61 +97,28 @@ impl Server {
     }
 
     /// Accepts connections until `stop` turns true, then lets those that are open finish their requests.
-    pub async fn serve_tcp(self: Arc<Self>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+    pub async fn serve_tcp(self: Arc<Self>, listener: TcpListener, stop: watch::Receiver<bool>) {
         let router = router(self.app.clone());
-        let (done, mut all_done) = tokio::sync::mpsc::channel::<Infallible>(1);
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                _ = stop.wait_for(|stop| *stop) => break,
-            };
-            let (stream, peer) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "Could not accept a connection: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            let Some(slot) = Slot::take(&self) else { continue };
+        let serve = |(stream, peer)| {
+            let slot = Slot::take(&self)?;
             let service = Service { server: self.clone(), router: router.clone(), peer: Peer::Tcp(peer) };
-            let (stop, done) = (stop.clone(), done.clone());
-            tokio::spawn(async move {
+            let stop = stop.clone();
+            Some(async move {
                 serve_stream(service, stream, stop).await;
-                drop((slot, done));
-            });
-        }
-        drop((listener, done));
-        // Ends when the last connection has dropped its sender.
-        let _ = all_done.recv().await;
+                drop(slot);
+            })
+        };
+        serve_all(move |context| listener.poll_accept(context), serve, stop.clone()).await;
     }
 
     /// The same for the command line's socket.
-    pub async fn serve_unix(self: Arc<Self>, listener: UnixListener, mut stop: watch::Receiver<bool>) {
+    pub async fn serve_unix(self: Arc<Self>, listener: UnixListener, stop: watch::Receiver<bool>) {
         let router = router(self.app.clone());
-        let (done, mut all_done) = tokio::sync::mpsc::channel::<Infallible>(1);
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                _ = stop.wait_for(|stop| *stop) => break,
-            };
-            match accepted {
-                Ok((stream, _)) => {
-                    let service = Service { server: self.clone(), router: router.clone(), peer: Peer::Local };
-                    let (stop, done) = (stop.clone(), done.clone());
-                    tokio::spawn(async move {
-                        serve_http1(service, TokioIo::new(stream), stop).await;
-                        drop(done);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "Could not accept a local connection: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-        drop((listener, done));
-        let _ = all_done.recv().await;
+        let serve = |(stream, _)| {
+            let service = Service { server: self.clone(), router: router.clone(), peer: Peer::Local };
+            Some(serve_http1(service, TokioIo::new(stream), stop.clone()))
+        };
+        serve_all(move |context| listener.poll_accept(context), serve, stop.clone()).await;
     }
 
     /// Hexadecimal digits, made by hand: every redirect has an id.
@@ -185,6 +153,41 @@ impl Drop for Slot {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
         self.0.app.metrics.connections.dec();
     }
+}
+
+/// Serves each connection that is accepted until `stop` turns true, then waits until all have ended. `serve` may turn
+/// one away.
+async fn serve_all<C, F>(
+    accept: impl Fn(&mut Context<'_>) -> Poll<io::Result<C>>,
+    serve: impl Fn(C) -> Option<F>,
+    mut stop: watch::Receiver<bool>,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (done, mut all_done) = tokio::sync::mpsc::channel::<Infallible>(1);
+    loop {
+        let accepted = tokio::select! {
+            accepted = poll_fn(&accept) => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        match accepted.map(&serve) {
+            Ok(serving) => {
+                let Some(serving) = serving else { continue };
+                let done = done.clone();
+                tokio::spawn(async move {
+                    serving.await;
+                    drop(done);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "Could not accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    // Nobody is to wait in the queue of a server that is going. Ends when the last connection has dropped its sender.
+    drop((accept, done));
+    let _ = all_done.recv().await;
 }
 
 async fn serve_stream(service: Service, stream: TcpStream, stop: watch::Receiver<bool>) {
