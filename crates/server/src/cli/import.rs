@@ -8,15 +8,17 @@ use anyhow::{Context, Result, bail};
 use axum::body::Body;
 use clap::Args;
 use csv::StringRecord;
+use http::Request;
 use http::header::CONTENT_TYPE;
-use http::{Method, Request};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, stdin};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use terse_model::target::TargetUrl;
 use tokio::sync::mpsc;
 
 /// What to import.
@@ -259,12 +261,13 @@ struct Batch {
     refused: Vec<(usize, String)>,
 }
 
-/// What the report needs of a call's answer.
+/// What a call answers of its rows.
 #[derive(Deserialize)]
-struct Answer {
-    results: Vec<Outcome>,
+struct Answer<T> {
+    results: Vec<T>,
 }
 
+/// What came of a row.
 #[derive(Deserialize)]
 struct Outcome {
     status: u16,
@@ -274,6 +277,23 @@ struct Outcome {
 #[derive(Deserialize)]
 struct Refusal {
     detail: Option<String>,
+}
+
+/// What is under a row's code.
+#[derive(Deserialize)]
+struct Found {
+    link: Option<FoundLink>,
+}
+
+#[derive(Deserialize)]
+struct FoundLink {
+    long_url: String,
+}
+
+impl Outcome {
+    fn reason(self) -> String {
+        self.error.and_then(|error| error.detail).unwrap_or_else(|| "no reason given".to_owned())
+    }
 }
 
 impl Batch {
@@ -288,35 +308,43 @@ impl Batch {
         self.requests.push((self.rows, request));
         Ok(())
     }
+}
 
-    async fn send(&mut self, client: &mut Client) -> Result<Vec<Outcome>> {
-        if self.requests.is_empty() {
-            return Ok(Vec::new());
-        }
-        let body = Body::from(std::mem::take(&mut self.body));
-        let request = Request::post("/api/v1/urls/bulk").header(CONTENT_TYPE, "application/x-ndjson");
-        let Answer { results } = read_json(client.call(request, body).await?).await?;
-        if results.len() != self.requests.len() {
-            bail!("the server has answered {} of {} rows", results.len(), self.requests.len());
-        }
-        Ok(results)
+/// Sends rows as one call; gives what came of each.
+async fn call<T: DeserializeOwned>(client: &mut Client, rows: usize, body: Vec<u8>) -> Result<Vec<T>> {
+    if rows == 0 {
+        return Ok(Vec::new());
     }
+    let request = Request::post("/api/v1/urls/bulk").header(CONTENT_TYPE, "application/x-ndjson");
+    let Answer { results } = read_json(client.call(request, Body::from(body)).await?).await?;
+    if results.len() != rows {
+        bail!("the server has answered {} of {rows} rows", results.len());
+    }
+    Ok(results)
 }
 
 impl Report {
     /// Sends a batch and counts what came of its rows.
     async fn take_in(&mut self, batch: &mut Batch, client: &mut Client) -> Result<()> {
-        let outcomes = batch.send(client).await?;
+        let body = std::mem::take(&mut batch.body);
+        let outcomes: Vec<Outcome> = call(client, batch.requests.len(), body).await?;
         let mut refused = std::mem::take(&mut batch.refused);
+        let mut taken = Vec::new();
         for ((row, request), outcome) in batch.requests.iter().zip(outcomes) {
             match outcome.status {
                 201 => self.created += 1,
                 200 => self.existing += 1,
-                409 if is_there(client, request).await? => self.existing += 1,
-                _ => {
-                    let detail = outcome.error.and_then(|error| error.detail);
-                    refused.push((*row, detail.unwrap_or_else(|| "no reason given".to_owned())));
-                }
+                409 => taken.push((*row, request, outcome)),
+                _ => refused.push((*row, outcome.reason())),
+            }
+        }
+        let rows: Vec<_> = taken.iter().map(|(_, request, _)| *request).collect();
+        let are_there = are_there(client, &rows).await?;
+        for ((row, _, outcome), is_there) in taken.into_iter().zip(are_there) {
+            if is_there {
+                self.existing += 1;
+            } else {
+                refused.push((row, outcome.reason()));
             }
         }
         refused.sort_by_key(|(row, _)| *row);
@@ -329,16 +357,21 @@ impl Report {
     }
 }
 
-/// Whether the code of a row already leads where the row says.
-async fn is_there(client: &mut Client, row: &Map<String, Value>) -> Result<bool> {
-    let text = |name: &str| row.get(name).and_then(Value::as_str);
-    let (Some(code), Some(url)) = (text("custom_alias"), text("long_url")) else { return Ok(false) };
-    let domain = text("domain").map(|domain| format!("?domain={domain}")).unwrap_or_default();
-    let Ok(link) = client.json(Method::GET, &format!("/api/v1/urls/{code}{domain}"), None).await else {
-        return Ok(false);
+/// Whether the codes of rows already lead where each row says. Changes that change nothing tell, all in one call.
+async fn are_there(client: &mut Client, rows: &[&Map<String, Value>]) -> Result<Vec<bool>> {
+    let mut body = Vec::new();
+    for row in rows {
+        let (code, domain) = (row.get("custom_alias"), row.get("domain"));
+        let change = json!({"action": "update", "short_code": code, "domain": domain, "changes": {}});
+        serde_json::to_writer(&mut body, &change)?;
+        body.push(b'\n');
+    }
+    let found: Vec<Found> = call(client, rows.len(), body).await?;
+    let is_there = |(row, found): (&&Map<String, Value>, Found)| {
+        let wanted = row.get("long_url").and_then(Value::as_str).and_then(|url| TargetUrl::parse(url).ok());
+        wanted.zip(found.link).is_some_and(|(wanted, link)| wanted.as_str() == link.long_url)
     };
-    let wanted = terse_model::target::TargetUrl::parse(url).map(|url| url.to_string());
-    Ok(wanted.is_ok_and(|wanted| link["long_url"] == json!(wanted)))
+    Ok(rows.iter().zip(found).map(is_there).collect())
 }
 
 fn print_report(out: &Output, report: &Report) -> Result<()> {
