@@ -6,6 +6,7 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
 use terse_model::link::{LinkRecord, Revision};
 use terse_model::time::Timestamp;
@@ -52,7 +53,8 @@ impl Passwords {
                 loop {
                     let job = queue.lock().expect("no code panics under this lock").recv();
                     match job {
-                        Ok(job) => job(),
+                        // Whoever waits learns of it, and the thread is there for the next one.
+                        Ok(job) => drop(catch_unwind(AssertUnwindSafe(job))),
                         Err(mpsc::RecvError) => return,
                     }
                 }
@@ -132,4 +134,17 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
         return None;
     }
     (0..64).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_check_that_panics_takes_no_thread_with_it() {
+        let passwords = Passwords::start(1, [7; 32]);
+        assert!(passwords.run(|| panic!("as asked")).await.is_err());
+        let hash = passwords.hash("rice".to_owned()).await.unwrap();
+        assert!(passwords.verify("rice".to_owned(), hash).await.unwrap());
+    }
 }
