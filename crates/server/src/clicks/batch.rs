@@ -286,6 +286,16 @@ pub struct NewClick {
 }
 
 impl Batch {
+    /// An empty one with room for as many links as this one has: the next minute is mostly like the last, and tables
+    /// that grow step by step cost time and leave gaps in the heap.
+    pub fn next(&self) -> Self {
+        Batch {
+            index: HashMap::with_capacity(self.index.len()),
+            links: Vec::with_capacity(self.links.len()),
+            ..Batch::default()
+        }
+    }
+
     /// What clicks that share everything with this one but time, link and visitor are counted as.
     pub fn number(&mut self, click: &Click<'_>) -> Counted {
         let (facts, is_new) = self.facts.number(&click.facts);

@@ -480,7 +480,8 @@ impl Pipeline {
         self.rollups.reaches = self.has_read;
         let mut batches = self.parts.shared.batches.lock().expect("no code panics under this lock");
         let number = batches.number;
-        let batch = Arc::new(std::mem::take(&mut batches.open));
+        let next = batches.open.next();
+        let batch = Arc::new(std::mem::replace(&mut batches.open, next));
         batches.frozen = Some((number, batch.clone()));
         batches.number += 1;
         drop(batches);
