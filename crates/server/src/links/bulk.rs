@@ -39,8 +39,8 @@ enum Kind {
 }
 
 impl Links {
-    /// Commits a batch of rows. `receipt` is given what makes outcomes of what was written,
-    /// so that the answer can be kept in the same transaction.
+    /// Commits a batch of rows. `receipt` is given what makes outcomes of what was written, so that the answer can be
+    /// kept in the same transaction.
     pub async fn bulk(
         &self,
         rows: Vec<BulkRow>,
@@ -68,15 +68,7 @@ impl Links {
             changes.into_iter().map(|change| change.unwrap_or_else(&mut insert)).unzip();
         let outcomes = Outcomes(Arc::new(kinds));
         let written = self.write(writes, receipt(outcomes.clone())).await?;
-        let outcomes = outcomes.of(&written);
-        for outcome in &outcomes {
-            match outcome {
-                BulkOutcome::Changed(Ok(_)) => drop(self.metrics.links_changed.inc()),
-                BulkOutcome::Deleted(Ok(())) => drop(self.metrics.links_deleted.inc()),
-                _ => {}
-            }
-        }
-        Ok(outcomes)
+        Ok(outcomes.of(&written))
     }
 }
 

@@ -36,11 +36,7 @@ impl Links {
     /// Changes a link. Every thread serves the change when this returns.
     pub async fn change(&self, change: ChangeLink, receipt: Option<Receipt>) -> Result<Link, LinkError> {
         let write = change_write(change, self.clock.now());
-        let outcome = self.write(vec![write], receipt).await?.remove(0);
-        if matches!(outcome, LinkWritten::Changed(_)) {
-            self.metrics.links_changed.inc();
-        }
-        changed(outcome)
+        changed(self.write(vec![write], receipt).await?.remove(0))
     }
 }
 

@@ -22,11 +22,7 @@ impl Links {
     /// Deletes a link; again is as good as once.
     pub async fn delete(&self, delete: DeleteLink, receipt: Option<Receipt>) -> Result<(), LinkError> {
         let write = delete_write(delete, self.clock.now());
-        let outcome = self.write(vec![write], receipt).await?.remove(0);
-        if matches!(outcome, LinkWritten::Changed(_)) {
-            self.metrics.links_deleted.inc();
-        }
-        deleted(outcome)
+        deleted(self.write(vec![write], receipt).await?.remove(0))
     }
 }
 

@@ -76,11 +76,8 @@ impl Links {
         let changed = if fill.is_some() { Vec::new() } else { writes.iter().map(key_of).collect() };
         let written = self.store.links_write(writes, receipt).await;
         if let Ok(written) = &written {
-            let inserted = written.iter().filter(|outcome| matches!(outcome, LinkWritten::Inserted)).count();
-            self.metrics.links_created.inc_by(inserted as u64);
-            if let Some((fill, link)) = fill
-                && inserted == 1
-            {
+            written.iter().for_each(|outcome| self.count(outcome));
+            if let (Some((fill, link)), [LinkWritten::Inserted]) = (fill, &written[..]) {
                 let record = LinkRecord::Present(Link::clone(&link));
                 fill.finish(crate::redirect::cache::Known::of(Some(record)), self.clock.now());
             }
@@ -88,6 +85,18 @@ impl Links {
         // Also after a failure, since a write that was not answered may have been made.
         changed.iter().for_each(|key| cache.invalidate(key));
         written
+    }
+
+    fn count(&self, written: &LinkWritten) {
+        let counter = match written {
+            LinkWritten::Inserted => &self.metrics.links_created,
+            LinkWritten::Changed(record) => match **record {
+                LinkRecord::Present(_) => &self.metrics.links_changed,
+                LinkRecord::Removed(_) => &self.metrics.links_deleted,
+            },
+            _ => return,
+        };
+        counter.inc();
     }
 }
 

@@ -111,6 +111,21 @@ async fn the_order_is_kept_over_many_batches() {
 }
 
 #[tokio::test]
+async fn only_what_was_changed_is_counted() {
+    let app = TestApp::start().await;
+    let key = app.key("ann").await;
+    app.link(&key, row("one")).await;
+    let metrics = &app.running.app.metrics;
+    let counts = || (metrics.links_created.get(), metrics.links_changed.get(), metrics.links_deleted.get());
+    let update = |changes: Value| json!({"action": "update", "short_code": "one", "changes": changes});
+    let delete = json!({"action": "delete", "short_code": "one"});
+    results(&send(&app, &key, json!([update(json!({})), update(json!({"title": "t"}))])).await);
+    assert_eq!(counts(), (1, 1, 0));
+    results(&send(&app, &key, json!([delete, delete])).await);
+    assert_eq!(counts(), (1, 1, 1));
+}
+
+#[tokio::test]
 async fn rows_change_and_delete_links_too() {
     let app = TestApp::start().await;
     let (ann, bob) = (app.key("ann").await, app.key("bob").await);
