@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::config::{AnonymousCreate, BaseUrl, Config, Rates};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::domains::Domains;
+use crate::http::api::bulk::ROWS_LEN_MAX;
 use crate::http::auth::Context;
 use crate::http::idempotency::Idempotency;
 use crate::http::pages;
@@ -38,10 +39,6 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 /// Exports of raw clicks that may be under way at once.
 const EXPORTS_LEN_MAX: usize = 2;
-
-/// Rows of a bulk call in one transaction, at least, of a command that has the folder for itself: the more, the fewer
-/// writes, since places in indexes are by chance and several rows of a transaction share a page.
-const ALONE_BATCH_LEN: usize = 20_000;
 
 /// Everything that a request may need.
 #[derive(Debug)]
@@ -266,8 +263,9 @@ impl App {
     pub async fn quiet(mut config: Config, data_dir: &DataDir) -> Result<Arc<Self>, StartError> {
         let clock = Clock::System;
         config.clicks.are_recorded = false;
-        // Nobody waits beside it.
-        config.store.batch_len = config.store.batch_len.max(ALONE_BATCH_LEN);
+        // A bulk call is one transaction, for nobody waits beside it: the more rows, the fewer writes, since places in
+        // indexes are by chance and several rows share a page.
+        config.store.batch_len = ROWS_LEN_MAX;
         let stores = Stores::embedded(&config, data_dir, clock.now())?;
         let (address, metrics) = (config.listen, Arc::new(Metrics::default()));
         let started = start_clicks(&config, data_dir, &stores, 0, &metrics, &clock).await?;

@@ -41,7 +41,7 @@ type ReadRow = io::Result<Result<Map<String, Value>>>;
 /// What some programs begin a text file with.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Rows in one call.
+/// Rows in one call, which is one transaction where no server runs.
 const BATCH_LEN: usize = 20_000;
 /// Bytes after which a call takes no further row.
 const BATCH_BYTES: usize = 8 << 20;
