@@ -171,8 +171,8 @@ async fn serve_all<C, F>(
             _ = stop.wait_for(|stop| *stop) => break,
         };
         match accepted.map(&serve) {
-            Ok(serving) => {
-                let Some(serving) = serving else { continue };
+            Ok(None) => {}
+            Ok(Some(serving)) => {
                 let done = done.clone();
                 tokio::spawn(async move {
                     serving.await;
