@@ -27,6 +27,8 @@ const FEW_CELLS: usize = 12;
 const FEW_VISITORS: usize = 256;
 /// Clicks whose links are looked up before the first of them is counted.
 const ADDED_TOGETHER: usize = 32;
+/// A table that is used again has room for at most so many times the links that it held.
+const ROOM_MAX: usize = 4;
 /// Estimates of what things cost in memory, in bytes.
 const LINK_BYTES: usize = 260;
 const CELL_BYTES: usize = 16;
@@ -286,14 +288,15 @@ pub struct NewClick {
 }
 
 impl Batch {
-    /// An empty one with room for as many links as this one has: the next minute is mostly like the last, and tables
-    /// that grow step by step cost time and leave gaps in the heap.
-    pub fn next(&self) -> Self {
-        Batch {
-            index: HashMap::with_capacity(self.index.len()),
-            links: Vec::with_capacity(self.links.len()),
-            ..Batch::default()
-        }
+    /// This one without its counts. It keeps the tables, since a minute is mostly like the last one, and tables that are
+    /// given back and grow again leave gaps in the heap; but not tables that were far too large.
+    pub fn cleared(mut self) -> Self {
+        let room = self.links.len() * ROOM_MAX;
+        self.index.clear();
+        self.links.clear();
+        self.index.shrink_to(room);
+        self.links.shrink_to(room);
+        Batch { index: self.index, links: self.links, ..Batch::default() }
     }
 
     /// What clicks that share everything with this one but time, link and visitor are counted as.
@@ -538,5 +541,92 @@ impl Counts {
         if let Some(sketch) = self.sketches.get(&day) {
             rollup.merge(sketch);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use terse_model::click::{ClickId, Purpose};
+
+    /// (link, visitor, tag, hour)
+    type Script = Vec<(u64, u64, u8, i64)>;
+
+    fn scripts() -> impl Strategy<Value = Script> {
+        prop_oneof![
+            proptest::collection::vec((0..30u64, 0..40u64, 0..3u8, 0..50i64), 0..60),
+            // One link with so many visitors and cells that both leave their short forms.
+            proptest::collection::vec((5..6u64, 0..5_000u64, 0..2u8, 0..50i64), 300..700),
+        ]
+    }
+
+    fn fill(batch: &mut Batch, script: &Script) {
+        for (link, visitor, tag, hour) in script.iter().copied() {
+            let tags = format!("t{tag}\n");
+            let facts = Facts {
+                kind: if visitor.is_multiple_of(3) { Kind::Bot } else { Kind::Human },
+                referrer: "",
+                country: "de",
+                device: Device::Mobile,
+                browser: ["Firefox", "Safari"][visitor as usize % 2],
+                os: "",
+                language: "",
+            };
+            let click = Click {
+                id: ClickId { node: 1, lane: 0, segment: 1, offset: 64 },
+                at: Timestamp::from_millis(1_800_000_000_000).plus_seconds(hour * 3_600),
+                link: LinkId(link),
+                domain: DomainId(1),
+                owner: (link != 3).then_some(UserId(7)),
+                tags: &tags,
+                visitor: VisitorHash(visitor),
+                is_head: false,
+                purpose: Purpose::Visit,
+                referrer: "",
+                user_agent: "",
+                facts,
+            };
+            let counted = batch.number(&click);
+            batch.add(&[NewClick { counted, at: click.at, link: click.link, visitor: click.visitor }]);
+        }
+    }
+
+    fn told(batch: Batch) -> Vec<(Day, Subject, Rollup)> {
+        let frozen = FrozenBatch::new(Arc::new(batch));
+        let rollup = |index| {
+            let mut rollup = Rollup::default();
+            frozen.apply(index, &mut rollup);
+            rollup
+        };
+        let keys = frozen.keys().iter().cloned().enumerate();
+        keys.map(|(index, (day, subject))| (day, subject, rollup(index))).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_cleared_batch_counts_as_a_new_one(before in proptest::collection::vec(scripts(), 1..4), now in scripts()) {
+            let (mut used, mut new) = (Batch::default(), Batch::default());
+            for script in &before {
+                fill(&mut used, script);
+                used = used.cleared();
+            }
+            prop_assert_eq!((used.clicks(), used.bytes()), (0, 0));
+            fill(&mut used, &now);
+            fill(&mut new, &now);
+            prop_assert_eq!((used.clicks(), used.bytes()), (new.clicks(), new.bytes()));
+            prop_assert_eq!(told(used), told(new));
+        }
+    }
+
+    #[test]
+    fn a_cleared_batch_gives_back_tables_that_were_far_too_large() {
+        let mut batch = Batch::default();
+        fill(&mut batch, &(0..5_000).map(|link| (link, 1, 0, 0)).collect());
+        batch = batch.cleared();
+        assert!(batch.links.capacity() >= 5_000 && batch.index.capacity() >= 5_000);
+        fill(&mut batch, &(0..10).map(|link| (link, 1, 0, 0)).collect());
+        batch = batch.cleared();
+        assert!(batch.links.capacity() <= 10 * ROOM_MAX && batch.index.capacity() <= 20 * ROOM_MAX);
     }
 }

@@ -147,6 +147,8 @@ pub struct Pipeline {
     new: Vec<NewClick>,
     block: ClickBlock,
     frozen: Option<(RollupBatch, Instant)>,
+    /// The batch that was committed last, cleared: the next one to be filled.
+    spare: Batch,
     frozen_block: Option<(Arc<ClickBlock>, Vec<Position>)>,
     /// When the first of their clicks was read.
     frozen_at: Option<Instant>,
@@ -277,6 +279,7 @@ impl Pipeline {
             new: Vec::new(),
             block: ClickBlock::default(),
             frozen: None,
+            spare: Batch::default(),
             frozen_block: None,
             frozen_at: None,
             frozen_block_at: None,
@@ -480,8 +483,7 @@ impl Pipeline {
         self.rollups.reaches = self.has_read;
         let mut batches = self.parts.shared.batches.lock().expect("no code panics under this lock");
         let number = batches.number;
-        let next = batches.open.next();
-        let batch = Arc::new(std::mem::replace(&mut batches.open, next));
+        let batch = Arc::new(std::mem::replace(&mut batches.open, std::mem::take(&mut self.spare)));
         batches.frozen = Some((number, batch.clone()));
         batches.number += 1;
         drop(batches);
@@ -515,11 +517,15 @@ impl Pipeline {
         self.frozen_at = None;
         self.pause = (began.elapsed() * COMMIT_SHARE).clamp(COMMIT_PAUSE, COMMIT_PAUSE_MAX);
         self.rollups.committed(&batch.positions);
+        drop(batch);
         let mut batches = self.parts.shared.batches.lock().expect("no code panics under this lock");
         let frozen = batches.frozen.take();
         drop(batches);
-        let clicks = frozen.map_or(0, |(_, frozen)| frozen.clicks());
-        self.parts.metrics.clicks_processed.inc_by(clicks);
+        if let Some((_, frozen)) = frozen {
+            self.parts.metrics.clicks_processed.inc_by(frozen.clicks());
+            // A store may still hold it, and then the next one is a new one.
+            self.spare = Arc::into_inner(frozen).map(Batch::cleared).unwrap_or_default();
+        }
         // Visitors are counted by now, too.
         let watched = self.parts.shared.watched.lock().expect("no code panics under this lock");
         for sender in watched.values() {
