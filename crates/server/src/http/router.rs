@@ -1,6 +1,6 @@
 //! Every route but `/{code}`, which the connection loop answers before it comes here.
 
-use super::api::{bulk, clicks, domains, keys, links, live, stats, users};
+use super::api::{bulk, clicks, domains, keys, links, live, reconcile, stats, users};
 use super::compat::shorten;
 use super::error::{ApiError, ErrorCode};
 use super::{home, local, status, unlock};
@@ -71,7 +71,7 @@ fn documented() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(clicks::list, clicks::erase))
         .routes(routes!(clicks::export))
         .routes(routes!(stats::of_tenant))
-        .routes(routes!(stats::reconcile))
+        .routes(routes!(reconcile::reconcile))
         .routes(routes!(clicks::list_of_tenant, clicks::erase_visitor))
         .routes(routes!(clicks::export_of_tenant))
         .routes(routes!(keys::create, keys::list))

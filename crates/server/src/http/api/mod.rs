@@ -6,6 +6,7 @@ pub mod domains;
 pub mod keys;
 pub mod links;
 pub mod live;
+pub mod reconcile;
 pub mod stats;
 pub mod users;
 pub mod whose;
