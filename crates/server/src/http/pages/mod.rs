@@ -4,11 +4,11 @@
 //! and headers. The pages keep to a Content-Security-Policy that allows nothing inline; style and script are in
 //! `assets/`, under `/-/assets/`.
 
-mod docs;
+mod reference;
 
 use askama::Template;
 
-pub use docs::docs;
+pub use reference::docs;
 
 /// The start page: one field that shortens, and what came of it.
 #[derive(Template)]
