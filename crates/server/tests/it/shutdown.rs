@@ -1,6 +1,7 @@
 //! SIGTERM, and what the log tells and keeps to itself.
 
 use crate::support::loops::on_both_loops;
+use crate::support::raw::RawConnection;
 use crate::support::{Logged, Method, Place, TestRequest, Value, json};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 on_both_loops!(
     a_request_that_is_under_way_is_finished_and_idle_connections_are_closed,
+    requests_that_came_before_the_end_are_answered,
     a_command_that_is_under_way_is_finished,
     a_request_that_never_ends_does_not_hold_up_the_end_for_long,
 );
@@ -73,6 +75,31 @@ async fn a_request_that_is_under_way_is_finished_and_idle_connections_are_closed
     assert_eq!(server.wait(), Some(0));
     let code = answer.split("\"short_code\":\"").nth(1).unwrap().split('"').next().unwrap();
     assert!(place.ok(&["show", code]).contains("https://example.com/slow"));
+}
+
+async fn requests_that_came_before_the_end_are_answered(io: &str) {
+    let place = Place::new();
+    let mut server = Logged::start(&place, &[("TERSE_IO", io), ("TERSE_WORKERS", "1")]);
+    let request = "GET /unknown HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut connections = Vec::new();
+    for _ in 0..100 {
+        let mut connection = RawConnection::open(server.address).await;
+        connection.send(request).await;
+        assert_eq!(connection.answer().await.status, 404);
+        connections.push(connection);
+    }
+    // It sees them and the signal at the same time.
+    server.pause();
+    for connection in &mut connections {
+        connection.send(request).await;
+    }
+    server.signal_stop();
+    server.resume();
+    for mut connection in connections {
+        assert_eq!(connection.answer().await.status, 404);
+        assert!(connection.rest().await.is_empty());
+    }
+    assert_eq!(server.wait(), Some(0));
 }
 
 async fn a_command_that_is_under_way_is_finished(io: &str) {

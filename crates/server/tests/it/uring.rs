@@ -5,9 +5,9 @@ use crate::support::{Logged, Place, Terse, TestApp, json};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-/// Makes `io_uring_setup` fail in a command, as the policies of containers do.
+/// Makes a system call fail in a command, as the policies of containers do.
 #[allow(unsafe_code)]
-fn forbid_io_uring(command: &mut Command, errno: i32) {
+fn forbid(command: &mut Command, call: libc::c_long, errno: i32) {
     use libc::{
         BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO,
     };
@@ -21,7 +21,7 @@ fn forbid_io_uring(command: &mut Command, errno: i32) {
         // The number of the call is what the filter's data begin with.
         let mut steps = [
             step(BPF_LD | BPF_W | BPF_ABS, (0, 0), 0),
-            step(BPF_JMP | BPF_JEQ | BPF_K, (0, 1), libc::SYS_io_uring_setup as u32),
+            step(BPF_JMP | BPF_JEQ | BPF_K, (0, 1), call as u32),
             step(BPF_RET | BPF_K, (0, 0), SECCOMP_RET_ERRNO | errno as u32),
             step(BPF_RET | BPF_K, (0, 0), SECCOMP_RET_ALLOW),
         ];
@@ -61,16 +61,20 @@ async fn the_loop_is_chosen_and_logged() {
 
 #[tokio::test]
 async fn without_io_uring_hyper_serves_and_the_log_says_why() {
-    for (errno, why) in [
-        (libc::EPERM, "the policy of its container"),
-        (libc::EACCES, "the policy of its container"),
-        (libc::ENOSYS, "this system has none"),
-        (libc::EINVAL, "the kernel is older"),
-        (libc::ENOMEM, "not enough memory"),
+    let (setup, enter, register) =
+        (libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register);
+    for (call, errno, why) in [
+        (setup, libc::EPERM, "the policy of its container"),
+        (setup, libc::EACCES, "the policy of its container"),
+        (setup, libc::ENOSYS, "this system has none"),
+        (setup, libc::EINVAL, "the kernel is older"),
+        (setup, libc::ENOMEM, "not enough memory"),
+        (enter, libc::EPERM, "the policy of its container"),
+        (register, libc::EPERM, "the policy of its container"),
     ] {
         let place = Place::new();
         let variables = [("TERSE_LOG", "info")];
-        let server = Logged::start_under(&place, &variables, "", |command| forbid_io_uring(command, errno));
+        let server = Logged::start_under(&place, &variables, "", |command| forbid(command, call, errno));
         assert_eq!(ask(&server).await, (200, 404));
         let log = server.log();
         let lines: Vec<&str> = log.lines().filter(|line| line.contains("io_uring")).collect();
@@ -84,7 +88,7 @@ fn a_server_that_must_have_io_uring_does_not_start_without() {
     let place = Place::new();
     let mut command = Terse::command(&place.data());
     command.env("TERSE_IO", "uring").env("TERSE_LISTEN", "127.0.0.1:0").stdin(Stdio::null());
-    forbid_io_uring(&mut command, libc::EPERM);
+    forbid(&mut command, libc::SYS_io_uring_setup, libc::EPERM);
     let output = command.output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code().is_some_and(|code| code != 0), "{said}");

@@ -245,10 +245,14 @@ impl<O: Outside> EventLoop<O> {
     fn settle(&mut self, slot: SlotId) {
         let Some(connection) = self.slots.get_mut(slot) else { return };
         if connection.fate == Fate::Broken {
+            if connection.is_receiving && !mem::replace(&mut connection.is_pausing, true) {
+                self.ring.cancel(Operation::Receive(slot));
+            }
+            if connection.sending.is_some() {
+                self.ring.cancel(Operation::Send(slot));
+            }
             if connection.is_released() {
                 self.slots.remove(slot);
-            } else {
-                self.ring.cancel_all(&connection.socket);
             }
             return;
         }
@@ -259,13 +263,15 @@ impl<O: Outside> EventLoop<O> {
             self.ring.send(slot, &connection.socket, bytes, 0);
         }
         let is_idle = connection.fate == Fate::Open && connection.waiting.is_none() && !connection.is_behind;
+        let is_over = is_idle && self.answers.is_stopping && connection.input.is_empty();
         if is_idle && connection.has_ended {
             // The beginning of a head without its end is malformed, and so hyper's.
             connection.fate = if connection.input.is_empty() { Fate::Closing } else { Fate::HandingOver };
-        } else if is_idle && self.answers.is_stopping && connection.input.is_empty() {
+        } else if is_over && !connection.is_receiving {
+            // Until the receive has ended, a request may come in that is to be answered.
             connection.fate = Fate::Closing;
         }
-        let wants_bytes = connection.wants_bytes();
+        let wants_bytes = connection.wants_bytes() && !is_over;
         if wants_bytes && !connection.is_receiving {
             connection.is_receiving = true;
             self.ring.receive(slot, &connection.socket);

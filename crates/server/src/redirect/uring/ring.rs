@@ -112,6 +112,7 @@ impl Ring {
     /// A ring that the thread that [`enable`](Ring::enable)s it will use. What this kernel, or the policy of this
     /// container, does not allow fails here.
     pub fn new() -> io::Result<Self> {
+        try_out()?;
         let ring = IoUring::builder()
             .setup_cqsize(COMPLETIONS)
             .setup_submit_all()
@@ -149,7 +150,7 @@ impl Ring {
         if self.sends.len() <= index {
             self.sends.resize_with(index + 1, Vec::new);
         }
-        debug_assert!(self.sends[index].is_empty(), "one send a connection is under way");
+        assert!(self.sends[index].is_empty(), "one send a connection is under way");
         let rest = &bytes[start..];
         let send = opcode::Send::new(fd(socket), rest.as_ptr(), rest.len() as u32).flags(MSG_NOSIGNAL);
         // Moving the vector moves its bytes nowhere.
@@ -179,12 +180,6 @@ impl Ring {
     /// Ends a request before its time.
     pub fn cancel(&mut self, operation: Operation) {
         let cancel = opcode::AsyncCancel::new(operation.encode());
-        self.push(cancel.build(), Operation::Cancel);
-    }
-
-    /// Ends all requests of a connection.
-    pub fn cancel_all(&mut self, socket: &impl AsFd) {
-        let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(fd(socket)).all());
         self.push(cancel.build(), Operation::Cancel);
     }
 
@@ -256,6 +251,16 @@ impl Drop for Ring {
             self.buffers.leak();
         }
     }
+}
+
+/// Asks a ring for nothing. Some policies let rings be made, and then nothing be asked of them.
+fn try_out() -> io::Result<()> {
+    let mut ring = IoUring::new(1)?;
+    // SAFETY: this request points to nothing.
+    #[allow(unsafe_code)]
+    let pushed = unsafe { ring.submission().push(&opcode::Nop::new().build()) };
+    pushed.map_err(io::Error::other)?;
+    ring.submit_and_wait(1).map(drop)
 }
 
 const SOCK_CLOEXEC: i32 = rustix::net::SocketFlags::CLOEXEC.bits() as i32;
