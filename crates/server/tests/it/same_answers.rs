@@ -78,7 +78,10 @@ const FIELDS: [&str; 24] = [
 fn request() -> impl Strategy<Value = Vec<u8>> {
     let line = prop::sample::select(&LINES[..]);
     let host = prop_oneof![12 => Just("host: x"), 1 => Just("Host:"), 1 => Just("x-no-host: x")];
-    let field = prop::sample::select(&FIELDS[..]);
+    // A long one spans several of io_uring's buffers, and may be more than a head may have.
+    let long = prop_oneof![2_000..6_000usize, 30_000..40_000usize]
+        .prop_map(|len| format!("padding: {}", "p".repeat(len)));
+    let field = prop_oneof![30 => prop::sample::select(&FIELDS[..]).prop_map(str::to_owned), 1 => long];
     let fields =
         prop_oneof![3 => prop::collection::vec(field.clone(), 0..2), 1 => prop::collection::vec(field, 0..5)];
     let end = prop_oneof![12 => Just("\r\n"), 1 => Just("\n")];
@@ -210,7 +213,7 @@ fn both_loops_answer_the_same_to_the_same() {
             })
         };
         let (mut uring, mut tokio) = play_both(&script, PATIENCE);
-        if uring != tokio {
+        if uring != tokio && uring.answers.contains("HTTP/1.1 400") {
             // hyper looks at a malformed head when it comes in one piece, and waits for its end when it comes in several.
             // What is handed over to it is one piece.
             let whole = Script { parts: vec![script.parts.concat()], ends: script.ends };
