@@ -27,8 +27,8 @@ const FEW_CELLS: usize = 12;
 const FEW_VISITORS: usize = 256;
 /// Clicks whose links are looked up before the first of them is counted.
 const ADDED_TOGETHER: usize = 32;
-/// A table that is used again has room for at most so many times the links that it held.
-const ROOM_MAX: usize = 4;
+/// A table that is used again has room for at most so many times the links that it held. It grows by as much.
+const ROOM_MAX: usize = 2;
 /// Estimates of what things cost in memory, in bytes.
 const LINK_BYTES: usize = 260;
 const CELL_BYTES: usize = 16;
