@@ -8,6 +8,7 @@ from pathlib import Path
 
 from process import cpu_seconds, machine_busy_seconds, pipeline_seconds
 from servers import Failure, Terse
+from workload import AGENT
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "wrk"
 # What a server still does for the requests of a run (flush a log, work off a queue) is counted as theirs.
@@ -53,11 +54,11 @@ class Played:
         return self.requests / self.seconds
 
 
-def wrk(port, script, *args, connections, seconds, cpu=None, all_refused=False):
+def wrk(port, script, *args, connections, seconds, cpu=None, all_refused=False, path=""):
     """Runs wrk once. One failed request fails it all; with `all_refused`, one that does not."""
     env = os.environ | {"LUA_PATH": f"{SCRIPTS}/?.lua;;"}
-    argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", SCRIPTS / script]
-    argv += [f"http://127.0.0.1:{port}", "--", *args]
+    argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", SCRIPTS / script, "-H", f"User-Agent: {AGENT}"]
+    argv += [f"http://127.0.0.1:{port}{path}", "--", *args]
     output, own_seconds, wall_seconds = run_client(argv, cpu, env=env)
     result = [line.split()[1:] for line in output.splitlines() if line.startswith("RESULT ")]
     if not result:

@@ -18,6 +18,10 @@ from workload import SEED, make_codes, write_requests
 CODES_LEN = 400_000
 CONNECTIONS = 32
 IDLE_CONNECTIONS = 10_000
+# What is asked for fills all of them.
+CACHE_MB = (1, 16, 64)
+# Of the seconds of one measurement, until each of them was asked for.
+FILL_ROUNDS = 4
 # The client's own other files.
 FILES_SPARE = 100
 STATS_PAUSE_SECONDS = 0.2
@@ -31,6 +35,7 @@ def run(options, binaries, folder):
     with Terse(binaries["terse"], data, cpu=options.server_cpu, workers=1) as server:
         mixed(options, server, codes, folder)
         server.wait_for_clicks()
+    bound(options, binaries, data, codes, folder)
     with Terse(binaries["terse"], data, cpu=options.server_cpu, workers=1) as server:
         idle(server, codes)
 
@@ -38,10 +43,7 @@ def run(options, binaries, folder):
 def mixed(options, server, codes, folder):
     """Redirects over more links than the cache holds, unknown codes, creates and statistics, all at once."""
     key = server.admin_key()
-    usual = write_requests(folder / "codes.tsv", codes)
-    # Longer than those that are made meanwhile, of which some would be the same in an hour.
-    unknown_codes = [f"{code}-unknown" for code in make_codes(CODES_LEN, SEED + 1)]
-    unknown = write_requests(folder / "unknown.tsv", unknown_codes)
+    usual, unknown = lists(folder, codes)
     asked = cycle(codes)
     rows = [row(server, "start", {}, 0)]
     for minute in range(1, options.minutes + 1):
@@ -135,6 +137,41 @@ def row(server, minute, played, peak):
         *(f"{played[name]:,.0f}" if played else "–" for name in ("redirects", "unknown", "creates")),
         f"{played['statistics']:.1f}" if played else "–",
     ]
+
+
+def lists(folder, codes):
+    """Requests for the codes, and for names that there are none of."""
+    # Longer than those that are made meanwhile, of which some would be the same in an hour.
+    unknown_codes = [f"{code}-unknown" for code in make_codes(CODES_LEN, SEED + 1)]
+    return write_requests(folder / "codes.tsv", codes), write_requests(folder / "unknown.tsv", unknown_codes)
+
+
+def bound(options, binaries, data, codes, folder):
+    """What caches of several sizes take of the server's own memory, filled, scanned and filled again."""
+    usual, unknown = lists(folder, codes)
+    rows, least = [], None
+    for cache_mb in CACHE_MB:
+        variables = {"TERSE_CACHE_MB": str(cache_mb), "TERSE_CLICKS": "off"}
+        with Terse(binaries["terse"], data, cpu=options.server_cpu, workers=1, variables=variables) as server:
+            peak = 0
+            for file, flags in ((usual, {}), (unknown, {"all_refused": True}), (usual, {})):
+                flags |= {"connections": CONNECTIONS, "seconds": FILL_ROUNDS * options.seconds, "cpu": options.client_cpu}
+                load.wrk(server.port, "redirects.lua", file, **flags)
+                peak = max(peak, rss_anon(server.pid))
+            metrics = server.metrics()
+        least = least or peak
+        may = (cache_mb - CACHE_MB[0]) * 2**20
+        rows.append([
+            f"{cache_mb}",
+            f"{metrics['terse_cache_links']:,.0f}",
+            f"{metrics['terse_cache_bytes'] / 2**20:.1f}",
+            f"{peak / 2**20:.1f}",
+            f"{(peak - least) / 2**20:.1f}" if may else "–",
+            f"{(peak - least) / may:.2f}" if may else "–",
+        ])
+        say(f"cache of {', '.join(rows[-1])}")
+    heads = ("cache_mb", "links in it", "its own weight MiB", "RssAnon MiB", "above the first", "÷ what it may be")
+    print_table("The bound of the cache, clicks off", heads, rows)
 
 
 def idle(server, codes):

@@ -33,20 +33,20 @@ HEADS = (
 def run(options, binaries, folder):
     with ExitStack() as running:
         servers, codes = start_servers(options.servers, options, binaries, folder, running)
-        file = write_requests(folder / "requests.tsv", power_law(codes))
-        report(options, measure(options, servers, file))
+        if options.one_code:
+            # The client needs no script to ask always the same: it costs so little that the server is the limit.
+            ask, path = ["report.lua"], f"/{codes[0]}"
+        else:
+            ask, path = ["redirects.lua", write_requests(folder / "requests.tsv", power_law(codes))], ""
+        report(options, measure(options, servers, ask, path))
 
 
-def measure(options, servers, file):
+def measure(options, servers, ask, path):
     """{connections: {server: [Run, one a round]}}; each round measures all, so that a slow minute hits all alike."""
 
     def once(server, connections, seconds):
-        return load.measure(
-            server,
-            lambda: load.wrk(
-                server.port, "redirects.lua", file, connections=connections, seconds=seconds, cpu=options.client_cpu
-            ),
-        )
+        flags = {"connections": connections, "seconds": seconds, "cpu": options.client_cpu, "path": path}
+        return load.measure(server, lambda: load.wrk(server.port, *ask, **flags))
 
     for name, server in servers.items():
         say(f"warming up {name}")
@@ -84,8 +84,11 @@ def report(options, runs):
                 f"{median(run.client_busy for run in own):.0%}",
                 middle(own, "client_us", 1),
             ])
-        print_table(f"Redirects, {connections} connection{'s' * (connections != 1)}", HEADS, rows)
+        of_what = "Redirects of one code" if options.one_code else "Redirects"
+        print_table(f"{of_what}, {connections} connection{'s' * (connections != 1)}", HEADS, rows)
         print_clicks(by_server)
+        if {"terse", "terse-hyper"} <= set(by_server):
+            print(f"\nThrough io_uring against hyper: {ratio(by_server['terse'], by_server['terse-hyper'])} of total µs.")
     print(f"\nMedians of {options.rounds} interleaved rounds of {options.seconds} s;", end=" ")
     print("ratios are medians of the rounds' own ratios of total µs.")
     print_others([run for by_server in runs.values() for own in by_server.values() for run in own])

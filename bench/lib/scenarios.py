@@ -17,7 +17,7 @@ from linkfile import fill
 from machine import middle, print_others, print_table
 from redirects import ratio
 from servers import Failure, Terse, check_redirects, connect, create_in_bulk, request, say
-from workload import AGENT, SEED, make_codes, make_targets, power_law, write_requests
+from workload import AGENT, SEED, make_codes, make_targets, power_law, write_requests, write_visits
 
 CONNECTIONS = 64
 WARM_UP_SECONDS = 3
@@ -34,6 +34,7 @@ VARIABLES = {
         "TERSE_RATE_LIMITS": "on",
         "TERSE_REDIRECTS_PER_MINUTE": "1000000000",
     },
+    "behind a proxy": {"TERSE_TRUSTED_PROXIES": "127.0.0.0/8"},
     "writing": {},
     "sweeping": {"TERSE_SWEEP_INTERVAL_S": "1", "TERSE_SWEEP_GRACE_S": "0"},
 }
@@ -68,15 +69,28 @@ def run(options, binaries, folder):
         beside = {}
         for round_number in range(1, options.rounds + 1):
             for scenario in scenarios:
-                with scenario.beside() as told:
-                    own = load.measure(scenario.server, lambda: scenario.play(options.seconds))
-                    beside[scenario.name] = told()
+                own, beside[scenario.name] = measure(scenario, options.seconds)
                 runs[scenario.name].append(own)
                 say(
                     f"round {round_number}/{options.rounds}, {scenario.name}: "
                     f"{own.requests_per_second:,.0f}/s, {own.total_us:.1f} µs"
                 )
     report(options, runs, beside)
+
+
+def measure(scenario, seconds):
+    """One measurement, and what went on beside it, which ends with it rather than when the last click is committed."""
+    with ExitStack() as beside:
+        told = beside.enter_context(scenario.beside())
+        notes = []
+
+        def play():
+            played = scenario.play(seconds)
+            notes.append(told())
+            beside.close()
+            return played
+
+        return load.measure(scenario.server, play), notes[0]
 
 
 def prepare(options, binaries, folder, running):
@@ -86,6 +100,7 @@ def prepare(options, binaries, folder, running):
     servers = {}
     codes = start_terse(VARIABLES, targets, options, binaries, folder, running, servers)
     base, writing, sweeping = servers["base"], servers["writing"], servers["sweeping"]
+    proxied = servers["behind a proxy"]
     check_redirects(base.port, dict(list(zip(codes, targets))[:100]))
 
     permanent = Terse(binaries["terse"], folder / "permanent-data", cpu=options.server_cpu, workers=1)
@@ -98,7 +113,10 @@ def prepare(options, binaries, folder, running):
     asked = power_law(codes)
     usual = write_requests(folder / "usual.tsv", asked)
     hot = write_requests(folder / "hot.tsv", asked[:1] * 4)
-    unknown = write_requests(folder / "unknown.tsv", make_codes(len(asked), SEED + 1))
+    impossible = make_codes(len(asked), SEED + 1)
+    unknown = write_requests(folder / "unknown.tsv", impossible)
+    names = write_requests(folder / "names.tsv", [f"{code}-unknown" for code in impossible])
+    visits = write_visits(folder / "visits.tsv", asked)
     moved = write_requests(folder / "moved.tsv", power_law(permanent_codes))
     many = write_requests(folder / "many.tsv", many_codes)
     paths = folder / "paths.txt"
@@ -130,7 +148,9 @@ def prepare(options, binaries, folder, running):
         Scenario(
             f"uniform over {options.uniform_links:,} links, cache of {cache_mb} MiB", uniform, wrk(uniform, many)
         ),
-        Scenario("unknown codes (404)", base, wrk(base, unknown, all_refused=True)),
+        Scenario("unknown codes, never issued (404)", base, wrk(base, unknown, all_refused=True)),
+        Scenario("unknown names, more than are remembered (404)", base, wrk(base, names, all_refused=True)),
+        Scenario("many agents, referrers and addresses", proxied, wrk(proxied, visits)),
         Scenario("301", permanent, wrk(permanent, moved)),
         Scenario("a connection for each request", base, wrk(base, usual, "Connection: close")),
         Scenario("TLS, HTTP/2", secure, tls()),

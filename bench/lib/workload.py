@@ -14,6 +14,13 @@ AGENT = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
     "Version/18.6 Mobile/15E148 Safari/604.1"
 )
+# What the agents of many visitors say of their system, and before the browser's engine.
+VISITING_SYSTEMS = (
+    ("Linux; Android 10; K", "Mobile "),
+    ("Linux; Android 15; Pixel 9", "Mobile "),
+    ("Windows NT 10.0; Win64; x64", ""),
+    ("Macintosh; Intel Mac OS X 10_15_7", ""),
+)
 ZIPF_EXPONENT = 1.0
 SEED = 20_260_101
 
@@ -41,6 +48,31 @@ def power_law(codes):
     chance.shuffle(codes)
     weights = list(accumulate(1 / rank**ZIPF_EXPONENT for rank in range(1, len(codes) + 1)))
     return [codes[bisect(weights, chance.random() * weights[-1])] for _ in range(REQUESTS)]
+
+
+def write_visits(file, codes):
+    """Writes what wrk plays as visitors of a large service come: many agents, referring pages and addresses."""
+    chance = random.Random(SEED)
+    agents = [
+        f"Mozilla/5.0 ({system}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{version}.0.{build}.0 {form}Safari/537.36"
+        for system, form in VISITING_SYSTEMS
+        for version in range(100, 141)
+        for build in range(0, 6_000, 200)
+    ]
+    pages = [f"https://www.host-{number}.example/page?from={number}" for number in range(2_000)]
+    weights = list(accumulate(1 / rank for rank in range(1, max(len(agents), len(pages)) + 1)))
+
+    def one_of(values):
+        return values[bisect(weights, chance.random() * weights[len(values) - 1])]
+
+    def headers():
+        yield f"User-Agent: {one_of(agents)}"
+        yield f"X-Forwarded-For: 198.{chance.randint(0, 255)}.{chance.randint(0, 255)}.{chance.randint(0, 255)}"
+        if chance.random() < 0.7:
+            yield f"Referer: {one_of(pages)}"
+
+    file.write_text("".join(f"{code}\t0\t{''.join(f'{header}|' for header in headers())}\n" for code in codes))
+    return file
 
 
 def write_requests(file, codes):
