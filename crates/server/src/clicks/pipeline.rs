@@ -520,11 +520,14 @@ impl Pipeline {
         drop(batch);
         let mut batches = self.parts.shared.batches.lock().expect("no code panics under this lock");
         let frozen = batches.frozen.take();
+        // When nothing was clicked meanwhile, no tables are needed soon.
+        let unused = (batches.open.bytes() == 0).then(|| std::mem::take(&mut batches.open));
         drop(batches);
         if let Some((_, frozen)) = frozen {
             self.parts.metrics.clicks_processed.inc_by(frozen.clicks());
             // A store may still hold it, and then the next one is a new one.
-            self.spare = Arc::into_inner(frozen).map(Batch::cleared).unwrap_or_default();
+            let spare = Arc::into_inner(frozen).filter(|_| unused.is_none());
+            self.spare = spare.map(Batch::cleared).unwrap_or_default();
         }
         // Visitors are counted by now, too.
         let watched = self.parts.shared.watched.lock().expect("no code panics under this lock");
