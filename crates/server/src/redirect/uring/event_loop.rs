@@ -114,6 +114,14 @@ impl<O: Outside> EventLoop<O> {
             }
             Operation::Pause => self.accept(),
             Operation::Cancel => {}
+            Operation::CancelReceive(slot) => {
+                if completion.result.is_err()
+                    && let Some(connection) = self.slots.get_mut(slot)
+                {
+                    connection.is_pausing = false;
+                    self.settle(slot);
+                }
+            }
         }
     }
 
@@ -246,7 +254,7 @@ impl<O: Outside> EventLoop<O> {
         let Some(connection) = self.slots.get_mut(slot) else { return };
         if connection.fate == Fate::Broken {
             if connection.is_receiving && !mem::replace(&mut connection.is_pausing, true) {
-                self.ring.cancel(Operation::Receive(slot));
+                self.ring.cancel_receive(slot);
             }
             if connection.sending.is_some() {
                 self.ring.cancel(Operation::Send(slot));
@@ -277,7 +285,7 @@ impl<O: Outside> EventLoop<O> {
             self.ring.receive(slot, &connection.socket);
         } else if !wants_bytes && connection.is_receiving && !connection.is_pausing {
             connection.is_pausing = true;
-            self.ring.cancel(Operation::Receive(slot));
+            self.ring.cancel_receive(slot);
         }
         let is_leaving = matches!(connection.fate, Fate::Closing | Fate::HandingOver);
         if is_leaving && connection.waiting.is_none() && connection.is_sent() && connection.is_released() {

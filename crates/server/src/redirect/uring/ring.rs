@@ -43,6 +43,9 @@ pub enum Operation {
     Pause,
     /// To end another one, whose own completion says that it did.
     Cancel,
+    /// To end a receive. An error says that it was not found, though it may go on: one with much to deliver is between two
+    /// places of the kernel at times.
+    CancelReceive(SlotId),
 }
 
 impl Operation {
@@ -56,6 +59,7 @@ impl Operation {
             Operation::Tick => (4, None),
             Operation::Pause => (5, None),
             Operation::Cancel => (6, None),
+            Operation::CancelReceive(slot) => (7, Some(slot)),
         };
         let slot = slot.map_or(0, |slot| u64::from(slot.index) << 32 | u64::from(slot.generation));
         kind << 60 | slot
@@ -70,7 +74,8 @@ impl Operation {
             3 => Operation::Wake,
             4 => Operation::Tick,
             5 => Operation::Pause,
-            _ => Operation::Cancel,
+            6 => Operation::Cancel,
+            _ => Operation::CancelReceive(slot),
         }
     }
 }
@@ -181,6 +186,12 @@ impl Ring {
     pub fn cancel(&mut self, operation: Operation) {
         let cancel = opcode::AsyncCancel::new(operation.encode());
         self.push(cancel.build(), Operation::Cancel);
+    }
+
+    /// Ends a receive before its time, or says that it could not.
+    pub fn cancel_receive(&mut self, slot: SlotId) {
+        let cancel = opcode::AsyncCancel::new(Operation::Receive(slot).encode());
+        self.push(cancel.build(), Operation::CancelReceive(slot));
     }
 
     /// Ends everything, and waits until it has ended.
