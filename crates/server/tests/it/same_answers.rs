@@ -78,9 +78,8 @@ const FIELDS: [&str; 24] = [
 fn request() -> impl Strategy<Value = Vec<u8>> {
     let line = prop::sample::select(&LINES[..]);
     let host = prop_oneof![12 => Just("host: x"), 1 => Just("Host:"), 1 => Just("x-no-host: x")];
-    // A long one spans several of io_uring's buffers, and may be more than a head may have.
-    let long = prop_oneof![2_000..6_000usize, 30_000..40_000usize]
-        .prop_map(|len| format!("padding: {}", "p".repeat(len)));
+    // A long one spans several of io_uring's buffers. Near the limit of a head, chance decides how hyper reads it.
+    let long = (2_000..14_000usize).prop_map(|len| format!("padding: {}", "p".repeat(len)));
     let field = prop_oneof![30 => prop::sample::select(&FIELDS[..]).prop_map(str::to_owned), 1 => long];
     let fields =
         prop_oneof![3 => prop::collection::vec(field.clone(), 0..2), 1 => prop::collection::vec(field, 0..5)];
