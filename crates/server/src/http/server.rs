@@ -221,12 +221,17 @@ where
         .half_close(true)
         .serve_connection(stream, service_fn(move |request| service.call(request)));
     let mut connection = std::pin::pin!(connection);
+    let stopped = async {
+        let _ = stop.wait_for(|stop| *stop).await;
+        // The runtime asks the system what has come before it goes on here.
+        tokio::task::yield_now().await;
+    };
     tokio::select! {
         // A request that is there is taken before the end is.
         biased;
         // A connection that breaks is its client's affair.
         _ = connection.as_mut() => return,
-        _ = stop.wait_for(|stop| *stop) => {}
+        () = stopped => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;
