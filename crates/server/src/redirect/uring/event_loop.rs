@@ -253,9 +253,7 @@ impl<O: Outside> EventLoop<O> {
     fn settle(&mut self, slot: SlotId) {
         let Some(connection) = self.slots.get_mut(slot) else { return };
         if connection.fate == Fate::Broken {
-            if connection.is_receiving && !mem::replace(&mut connection.is_pausing, true) {
-                self.ring.cancel_receive(slot);
-            }
+            end_receive(&mut self.ring, slot, connection);
             if connection.sending.is_some() {
                 self.ring.cancel(Operation::Send(slot));
             }
@@ -283,9 +281,8 @@ impl<O: Outside> EventLoop<O> {
         if wants_bytes && !connection.is_receiving {
             connection.is_receiving = true;
             self.ring.receive(slot, &connection.socket);
-        } else if !wants_bytes && connection.is_receiving && !connection.is_pausing {
-            connection.is_pausing = true;
-            self.ring.cancel_receive(slot);
+        } else if !wants_bytes {
+            end_receive(&mut self.ring, slot, connection);
         }
         let is_leaving = matches!(connection.fate, Fate::Closing | Fate::HandingOver);
         if is_leaving && connection.waiting.is_none() && connection.is_sent() && connection.is_released() {
@@ -295,6 +292,13 @@ impl<O: Outside> EventLoop<O> {
                 self.answers.outside.hand_over(HandedOver { socket, peer, place, input });
             }
         }
+    }
+}
+
+/// Asks for the end of a receive that is under way, once.
+fn end_receive<P>(ring: &mut Ring, slot: SlotId, connection: &mut Connection<P>) {
+    if connection.is_receiving && !mem::replace(&mut connection.is_pausing, true) {
+        ring.cancel_receive(slot);
     }
 }
 
