@@ -12,7 +12,7 @@ from linkfile import fill
 from machine import print_table
 from process import rss_anon, slab
 from servers import Failure, Terse, request, say
-from workload import SEED, make_codes, write_requests
+from workload import make_unknown_names, write_requests
 
 # Distinct codes, more than the default cache holds links.
 CODES_LEN = 400_000
@@ -32,18 +32,19 @@ def run(options, binaries, folder):
     data, codes_file = folder / "data", folder / "codes"
     fill(binaries, data, options.uniform_links, codes_file, CODES_LEN)
     codes = codes_file.read_text().split()
+    usual = write_requests(folder / "codes.tsv", codes)
+    unknown = write_requests(folder / "unknown.tsv", make_unknown_names(CODES_LEN))
     with Terse(binaries["terse"], data, cpu=options.server_cpu, workers=1) as server:
-        mixed(options, server, codes, folder)
+        mixed(options, server, codes, usual, unknown)
         server.wait_for_clicks()
-    bound(options, binaries, data, codes, folder)
+    bound(options, binaries, data, usual, unknown)
     with Terse(binaries["terse"], data, cpu=options.server_cpu, workers=1) as server:
         idle(server, codes)
 
 
-def mixed(options, server, codes, folder):
+def mixed(options, server, codes, usual, unknown):
     """Redirects over more links than the cache holds, unknown codes, creates and statistics, all at once."""
     key = server.admin_key()
-    usual, unknown = lists(folder, codes)
     asked = cycle(codes)
     rows = [row(server, "start", {}, 0)]
     for minute in range(1, options.minutes + 1):
@@ -139,16 +140,8 @@ def row(server, minute, played, peak):
     ]
 
 
-def lists(folder, codes):
-    """Requests for the codes, and for names that there are none of."""
-    # Longer than those that are made meanwhile, of which some would be the same in an hour.
-    unknown_codes = [f"{code}-unknown" for code in make_codes(CODES_LEN, SEED + 1)]
-    return write_requests(folder / "codes.tsv", codes), write_requests(folder / "unknown.tsv", unknown_codes)
-
-
-def bound(options, binaries, data, codes, folder):
+def bound(options, binaries, data, usual, unknown):
     """What caches of several sizes take of the server's own memory, filled, scanned and filled again."""
-    usual, unknown = lists(folder, codes)
     rows, least = [], None
     for cache_mb in CACHE_MB:
         variables = {"TERSE_CACHE_MB": str(cache_mb), "TERSE_CLICKS": "off"}

@@ -17,7 +17,16 @@ from linkfile import fill
 from machine import middle, print_others, print_table
 from redirects import ratio
 from servers import Failure, Terse, check_redirects, connect, create_in_bulk, request, say
-from workload import AGENT, SEED, make_codes, make_targets, power_law, write_requests, write_visits
+from workload import (
+    AGENT,
+    SEED,
+    make_codes,
+    make_targets,
+    make_unknown_names,
+    power_law,
+    write_requests,
+    write_visits,
+)
 
 CONNECTIONS = 64
 WARM_UP_SECONDS = 3
@@ -113,9 +122,8 @@ def prepare(options, binaries, folder, running):
     asked = power_law(codes)
     usual = write_requests(folder / "usual.tsv", asked)
     hot = write_requests(folder / "hot.tsv", asked[:1] * 4)
-    impossible = make_codes(len(asked), SEED + 1)
-    unknown = write_requests(folder / "unknown.tsv", impossible)
-    names = write_requests(folder / "names.tsv", [f"{code}-unknown" for code in impossible])
+    unknown = write_requests(folder / "unknown.tsv", make_codes(len(asked), SEED + 1))
+    names = write_requests(folder / "names.tsv", make_unknown_names(len(asked)))
     visits = write_visits(folder / "visits.tsv", asked)
     moved = write_requests(folder / "moved.tsv", power_law(permanent_codes))
     many = write_requests(folder / "many.tsv", many_codes)

@@ -35,6 +35,11 @@ def make_codes(count, seed=SEED):
     return ["".join(chance.choices(string.digits + string.ascii_letters, k=7)) for _ in range(count)]
 
 
+def make_unknown_names(count):
+    """Codes that nobody has or will have: longer than those that are made, so that each has to be looked up."""
+    return [f"{code}-unknown" for code in make_codes(count, SEED + 1)]
+
+
 def without_case_twins(links):
     """nginx's map ignores case: of codes that differ only by it, none is asked for."""
     spelled = Counter(code.lower() for code in links)
@@ -42,7 +47,7 @@ def without_case_twins(links):
 
 
 def power_law(codes):
-    """REQUESTS codes: that of rank r in proportion to 1/r; ranks are dealt at random."""
+    """REQUESTS of these codes, or what else: that of rank r in proportion to 1/r; ranks are dealt at random."""
     chance = random.Random(SEED)
     codes = list(codes)
     chance.shuffle(codes)
@@ -60,18 +65,16 @@ def write_visits(file, codes):
         for build in range(0, 6_000, 200)
     ]
     pages = [f"https://www.host-{number}.example/page?from={number}" for number in range(2_000)]
-    weights = list(accumulate(1 / rank for rank in range(1, max(len(agents), len(pages)) + 1)))
 
-    def one_of(values):
-        return values[bisect(weights, chance.random() * weights[len(values) - 1])]
-
-    def headers():
-        yield f"User-Agent: {one_of(agents)}"
+    def headers(agent, page):
+        yield f"User-Agent: {agent}"
         yield f"X-Forwarded-For: 198.{chance.randint(0, 255)}.{chance.randint(0, 255)}.{chance.randint(0, 255)}"
         if chance.random() < 0.7:
-            yield f"Referer: {one_of(pages)}"
+            yield f"Referer: {page}"
 
-    file.write_text("".join(f"{code}\t0\t{''.join(f'{header}|' for header in headers())}\n" for code in codes))
+    visits = zip(codes, power_law(agents), power_law(pages))
+    lines = (f"{code}\t0\t{''.join(f'{header}|' for header in headers(*visit))}\n" for code, *visit in visits)
+    file.write_text("".join(lines))
     return file
 
 
